@@ -1,0 +1,5 @@
+import sys
+
+from bertkernels.cli.main import main
+
+sys.exit(main())

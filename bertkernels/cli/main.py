@@ -1,0 +1,48 @@
+"""The `bertkernels` command: one verb a module, imported only when it is asked for."""
+
+import importlib
+import sys
+
+VERBS = {
+    "info": "versions, what was built, what each op runs on and why",
+    "bench": "measure the ops and encoders on this machine",
+    "demo": "the whole tour in five minutes on built-in data, with a report",
+    "convert": "Hugging Face and TensorFlow checkpoints to ours, and back",
+    "pretrain": "ELECTRA pre-training of any encoder",
+    "finetune": "fine-tune an encoder on single sentences or pairs",
+}
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {what}" for verb, what in VERBS.items()]
+    return "usage: bertkernels <verb> [options]\n\n" + "\n".join(lines) + "\n\n`bertkernels <verb> --help` lists options."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb. Bad input ends with one sentence on standard error and exit code 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if argv else 2
+    verb, rest = argv[0], argv[1:]
+    if verb == "--version":
+        from bertkernels.version import __version__
+
+        print(__version__)
+        return 0
+    if verb not in VERBS:
+        print(f"bertkernels: unknown verb {verb!r}; known: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"bertkernels.cli.{verb}")
+    from bertkernels.cli.errors import UserError
+
+    try:
+        return module.run(rest)
+    except UserError as error:
+        print(f"bertkernels {verb}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
