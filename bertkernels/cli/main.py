@@ -35,11 +35,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bertkernels: unknown verb {verb!r}; known: {', '.join(VERBS)}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"bertkernels.cli.{verb}")
-    from bertkernels.cli.errors import UserError
+    from bertkernels.errors import InputError
 
     try:
         return module.run(rest)
-    except UserError as error:
+    except InputError as error:
         print(f"bertkernels {verb}: {error}", file=sys.stderr)
         return 2
 
