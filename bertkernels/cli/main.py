@@ -16,7 +16,9 @@ VERBS = {
 def _usage() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {what}" for verb, what in VERBS.items()]
-    return "usage: bertkernels <verb> [options]\n\n" + "\n".join(lines) + "\n\n`bertkernels <verb> --help` lists options."
+    return (
+        "usage: bertkernels <verb> [options]\n\n" + "\n".join(lines) + "\n\n`bertkernels <verb> --help` lists options."
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,21 @@
+"""Fused operations, each a registered torch op with autograd: one module an op, named as the op."""
+
+from .attention import attention
+from .depthwise_conv import depthwise_conv
+from .dispatch import can_run, use
+from .grouped_linear import grouped_linear
+from .light_conv import light_conv
+from .mixed_attention import mixed_attention
+from .span_conv import span_conv, span_conv_logits
+
+__all__ = [
+    "attention",
+    "can_run",
+    "depthwise_conv",
+    "grouped_linear",
+    "light_conv",
+    "mixed_attention",
+    "span_conv",
+    "span_conv_logits",
+    "use",
+]

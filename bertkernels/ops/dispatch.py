@@ -1,0 +1,134 @@
+"""Which implementation an op runs on: the one asked for, or the best that can run, chosen once an op and device.
+
+An implementation is asked for by `impl=` in a call, by `with use("triton"):`, or by the environment variable
+`BERTKERNELS_IMPL`, in this order. A request that cannot be met is an error that says why; it never falls back.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+
+from . import extension
+
+logger = logging.getLogger("bertkernels")
+
+IMPLEMENTATIONS = ("cpu", "cuda", "triton", "reference")
+# Best first. Triton on the CPU is its interpreter: a testing device, never chosen unasked.
+PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
+
+_launchers: dict[str, "Launchers"] = {}
+_asked_for = os.environ.get("BERTKERNELS_IMPL", "")
+
+
+def _check_name(impl: str) -> None:
+    if impl and impl not in IMPLEMENTATIONS:
+        raise ValueError(f"unknown implementation {impl!r}; known: {', '.join(IMPLEMENTATIONS)}")
+
+
+_check_name(_asked_for)
+
+
+@contextlib.contextmanager
+def use(impl: str) -> Iterator[None]:
+    """Asks for one implementation ("cpu", "cuda", "triton" or "reference") inside a `with` block, for the process."""
+    global _asked_for
+    _check_name(impl)
+    before, _asked_for = _asked_for, impl
+    try:
+        yield
+    finally:
+        _asked_for = before
+
+
+def requested(impl: str | None) -> str:
+    """The implementation that a call asks for; the empty string leaves the choice to `Launchers.select`."""
+    return _asked_for if impl is None else impl
+
+
+def triton_is_interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+@functools.cache
+def _triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def can_run(op: str, impl: str, device: torch.device | str) -> tuple[bool, str]:
+    """Whether `op` can run on `device` with `impl`, and if not, why not."""
+    _check_name(impl)
+    device_type = torch.device(device).type
+    if op not in _launchers:
+        raise ValueError(f"unknown op {op!r}; known: {', '.join(sorted(_launchers))}")
+    if impl not in _launchers[op].functions:
+        return False, f"{op} has no {impl} implementation"
+    if impl == "reference":
+        return True, ""
+    if impl == "triton":
+        if not _triton_installed():
+            return False, "Triton is not installed: pip install triton"
+        if device_type == "cuda" or (device_type == "cpu" and triton_is_interpreted()):
+            return True, ""
+        return False, f"Triton runs on CUDA devices (on the CPU only with TRITON_INTERPRET=1), not on {device_type}"
+    if device_type != impl:
+        return False, f"the {impl} implementation needs tensors on {impl}, these are on {device_type}"
+    if extension.C is None:
+        return False, extension.REASON
+    if not extension.has(f"{op}_forward_{impl}"):
+        return False, f"the extension was built without {impl} code; build it with: {extension.BUILD_COMMAND}"
+    return True, ""
+
+
+class Launchers:
+    """One function an implementation for one op; `select` picks among them.
+
+    Args:
+        op: the op's public name, under which `can_run` finds it.
+        functions: implementation name → function; all take the same arguments.
+    """
+
+    def __init__(self, op: str, functions: Mapping[str, Callable]):
+        self.op = op
+        self.functions = dict(functions)
+        self._chosen: dict[tuple[str, str], Callable] = {}
+        _launchers.setdefault(op, self)
+
+    def select(self, device_type: str, impl: str) -> Callable:
+        """The function for `impl`, or for the best implementation on this kind of device if `impl` is empty."""
+        key = (device_type, impl)
+        if key not in self._chosen:
+            self._chosen[key] = self._insist(device_type, impl) if impl else self.functions[self.choose(device_type)]
+        return self._chosen[key]
+
+    def choose(self, device_type: str) -> str:
+        """The best implementation on this kind of device; logs the choice and what stood against better ones."""
+        reasons = []
+        for impl in PREFERENCE.get(device_type, ("reference",)):
+            possible, reason = can_run(self.op, impl, device_type)
+            if possible:
+                message = f"{self.op} on {device_type} runs on {impl}"
+                logger.info("%s (%s)" if reasons else "%s%s", message, "; ".join(reasons))
+                return impl
+            reasons.append(reason)
+        return "reference"
+
+    def _insist(self, device_type: str, impl: str) -> Callable:
+        possible, reason = can_run(self.op, impl, device_type)
+        if not possible:
+            raise RuntimeError(f"{self.op}: implementation {impl!r} was asked for but cannot run: {reason}")
+        return self.functions[impl]
+
+
+def describe(device_type: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """For each op: the implementation that a call on this kind of device gets, and why each other one cannot run."""
+    table = {}
+    for op in sorted(_launchers):
+        verdicts = {impl: can_run(op, impl, device_type) for impl in IMPLEMENTATIONS}
+        refused = {impl: reason for impl, (possible, reason) in verdicts.items() if not possible}
+        table[op] = (_launchers[op].choose(device_type), refused)
+    return table

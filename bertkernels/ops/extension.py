@@ -1,0 +1,29 @@
+"""The compiled extension `bertkernels._C`, or the reason why it is not there."""
+
+import torch  # noqa: F401  (first, so that both share the OpenMP runtime torch loads)
+
+BUILD_COMMAND = (
+    "pip install --force-reinstall --no-deps bertkernels  (in a checkout: python setup.py build_ext --inplace)"
+)
+
+try:
+    from bertkernels import _C as C
+
+    REASON = ""
+except ImportError as error:
+    C = None
+    REASON = f"the compiled extension is not there ({error}); build it with: {BUILD_COMMAND}"
+
+
+def has(symbol: str) -> bool:
+    """Whether the extension is there and was built with this function."""
+    return C is not None and hasattr(C, symbol)
+
+
+# The compiled code's numbers for dtypes (csrc/dtype.h).
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+def operand(x: torch.Tensor) -> tuple[int, ...]:
+    """A tensor as the compiled code takes it: its address, then the strides of all dimensions but the last."""
+    return (x.data_ptr(), *x.stride()[:-1])
