@@ -20,21 +20,12 @@ const char* active_isa_name();
 
 }  // namespace bertkernels
 
-// Calls FUNCTION of the active instruction set's namespace.
+// The result of FUNCTION of the active instruction set's namespace.
 #if defined(BERTKERNELS_X86)
-#define BERTKERNELS_CALL(FUNCTION, ...)                              \
-  do {                                                               \
-    switch (::bertkernels::active_isa()) {                           \
-      case ::bertkernels::Isa::kAvx512:                              \
-        ::bertkernels::avx512::FUNCTION(__VA_ARGS__);                \
-        break;                                                       \
-      case ::bertkernels::Isa::kAvx2:                                \
-        ::bertkernels::avx2::FUNCTION(__VA_ARGS__);                  \
-        break;                                                       \
-      default:                                                       \
-        ::bertkernels::baseline::FUNCTION(__VA_ARGS__);              \
-    }                                                                \
-  } while (false)
+#define BERTKERNELS_CALL(FUNCTION, ...)                                                                           \
+  (::bertkernels::active_isa() == ::bertkernels::Isa::kAvx512 ? ::bertkernels::avx512::FUNCTION(__VA_ARGS__)      \
+   : ::bertkernels::active_isa() == ::bertkernels::Isa::kAvx2 ? ::bertkernels::avx2::FUNCTION(__VA_ARGS__)        \
+                                                              : ::bertkernels::baseline::FUNCTION(__VA_ARGS__))
 #else
 #define BERTKERNELS_CALL(FUNCTION, ...) ::bertkernels::baseline::FUNCTION(__VA_ARGS__)
 #endif

@@ -1,0 +1,317 @@
+// light_conv on the CPU. A thread walks its tokens in tiles. For each head of a tile it
+//   1. turns the logits of all tokens into weights, taps down and tokens across (so that softmax runs on whole vectors),
+//   2. adds up weight × row for each token, with the sums of a strip of channels in registers.
+// The backward pass is the same twice: gradients of values gather weight × gradient row from the tokens that read them,
+// gradients of logits are products of gradient and value rows. Nothing is scattered, so results never depend on threads.
+#include "light_conv.h"
+
+#include <cstdlib>
+
+#include "segments.h"
+#include "vector.h"
+
+namespace bertkernels {
+namespace BERTKERNELS_ISA {
+namespace {
+
+constexpr std::int64_t kTile = 32;  // tokens of one sequence handled together
+
+// Rows of one head, one a token: straight from memory, or a widened copy of those a tile needs.
+template <typename A>
+struct Rows {
+  const A* base;
+  std::int64_t stride;
+  const A* operator[](std::int64_t token) const { return base + token * stride; }
+};
+
+// The largest a thread needs at a time; allocated once a thread and call.
+template <typename A>
+struct Scratch {
+  A* weights;    // [K, columns]
+  A* d_weights;  // [K, columns]
+  A* values;     // [tile + K - 1, D], unused where rows are read in place
+  A* grads;      // [tile + K - 1, D]
+  A* row;        // [D]
+};
+
+template <typename T, typename A>
+inline const T* head_of(const Operand& x, std::int64_t batch, std::int64_t head) {
+  return static_cast<const T*>(x.data) + batch * x.batch + head * x.head;
+}
+
+template <typename T>
+inline T* row_of(const Operand& x, std::int64_t batch, std::int64_t token, std::int64_t head) {
+  return static_cast<T*>(x.data) + batch * x.batch + token * x.token + head * x.head;
+}
+
+inline Rows<float> rows(const float* head, std::int64_t stride, std::int64_t, std::int64_t, std::int64_t, float*) {
+  return {head, stride};
+}
+inline Rows<double> rows(const double* head, std::int64_t stride, std::int64_t, std::int64_t, std::int64_t, double*) {
+  return {head, stride};
+}
+template <typename T>
+inline Rows<float> rows(const T* head, std::int64_t stride, std::int64_t first, std::int64_t last, std::int64_t width,
+                        float* copy) {
+  for (std::int64_t t = first; t < last; ++t) widen_row(head + t * stride, copy + (t - first) * width, width);
+  return {copy - first * width, width};
+}
+
+inline float* in_place(float* row, float*) { return row; }
+inline double* in_place(double* row, double*) { return row; }
+template <typename T>
+inline float* in_place(T*, float* row) {
+  return row;
+}
+inline void finish(float*, const float*, std::int64_t) {}
+inline void finish(double*, const double*, std::int64_t) {}
+template <typename T>
+inline void finish(T* to, const float* row, std::int64_t width) {
+  narrow_row(row, to, width);
+}
+
+// Softmax over the K taps of each column. `columns` is a multiple of the vector's lanes.
+template <typename A>
+void softmax_columns(A* weights, std::int64_t taps, std::int64_t columns) {
+  using V = typename Vector<A>::type;
+  for (std::int64_t c = 0; c < columns; c += Vector<A>::lanes) {
+    V most = load(weights + c);
+    for (std::int64_t k = 1; k < taps; ++k) {
+      const V x = load(weights + k * columns + c);
+      most = x > most ? x : most;
+    }
+    V sum{};
+    for (std::int64_t k = 0; k < taps; ++k) {
+      const V e = exp_nonpositive(load(weights + k * columns + c) - most);
+      store(weights + k * columns + c, e);
+      sum += e;
+    }
+    const V scale = A(1) / sum;
+    for (std::int64_t k = 0; k < taps; ++k) {
+      store(weights + k * columns + c, load(weights + k * columns + c) * scale);
+    }
+  }
+}
+
+// Weights of tokens first ≤ t < last of one head into [K, columns], column t - first; columns beyond hold harmless zeros.
+template <typename T, typename A>
+void load_weights(const T* logits, std::int64_t stride, std::int64_t first, std::int64_t last, std::int64_t taps,
+                  std::int64_t columns, bool softmax, A* weights) {
+  const std::int64_t count = last - first;
+  for (std::int64_t k = 0; k < taps; ++k) {
+    for (std::int64_t c = count; c < columns; ++c) weights[k * columns + c] = A(0);
+  }
+  for (std::int64_t t = 0; t < count; ++t) {
+    const T* row = logits + (first + t) * stride;
+    for (std::int64_t k = 0; k < taps; ++k) weights[k * columns + t] = widen(row[k]);
+  }
+  if (softmax) softmax_columns(weights, taps, columns);
+}
+
+// to[0..width) = Σ_{low ≤ k < high} weights[k · step] · row_k[0..width), row_k = from + k · stride, a strip of N vectors at
+// a time. Strides may be negative.
+template <int N, typename A>
+inline void weighted_strip(const A* weights, std::int64_t step, const A* from, std::int64_t stride, std::int64_t low,
+                           std::int64_t high, A* to) {
+  constexpr int lanes = Vector<A>::lanes;
+  typename Vector<A>::type sums[N] = {};
+  for (std::int64_t k = low; k < high; ++k) {
+    const A weight = weights[k * step];
+    const A* row = from + k * stride;
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) sums[n] += load(row + n * lanes) * weight;
+  }
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) store(to + n * lanes, sums[n]);
+}
+
+template <typename A>
+inline void weighted_rows(const A* weights, std::int64_t step, const A* from, std::int64_t stride, std::int64_t low,
+                          std::int64_t high, A* to, std::int64_t width) {
+  constexpr int lanes = Vector<A>::lanes;
+  std::int64_t d = 0;
+  for (; d + 4 * lanes <= width; d += 4 * lanes) {
+    weighted_strip<4>(weights, step, from + d, stride, low, high, to + d);
+  }
+  for (; d + lanes <= width; d += lanes) weighted_strip<1>(weights, step, from + d, stride, low, high, to + d);
+  for (; d < width; ++d) {
+    A sum = 0;
+    for (std::int64_t k = low; k < high; ++k) sum += weights[k * step] * from[k * stride + d];
+    to[d] = sum;
+  }
+}
+
+template <typename A>
+inline A dot(const A* x, const A* y, std::int64_t width) {
+  constexpr int lanes = Vector<A>::lanes;
+  typename Vector<A>::type sums{};
+  std::int64_t d = 0;
+  for (; d + lanes <= width; d += lanes) sums += load(x + d) * load(y + d);
+  A sum = 0;
+  for (int n = 0; n < lanes; ++n) sum += sums[n];
+  for (; d < width; ++d) sum += x[d] * y[d];
+  return sum;
+}
+
+template <typename T>
+inline void zero_row(T* row, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) row[i] = T{};
+}
+
+inline std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
+inline std::int64_t left_context(const LightConvShape& shape) {
+  return shape.causal ? shape.taps - 1 : (shape.taps - 1) / 2;
+}
+
+template <typename A>
+inline std::int64_t padded_columns(std::int64_t tokens) {
+  return (tokens + Vector<A>::lanes - 1) / Vector<A>::lanes * Vector<A>::lanes;
+}
+
+template <typename T, typename A>
+void forward_tile(const LightConvForward& call, const Segment& s, std::int64_t head, const Scratch<A>& scratch) {
+  const LightConvShape& shape = call.shape;
+  const std::int64_t width = shape.width, taps = shape.taps, left = left_context(shape);
+  const std::int64_t real_end = smaller(s.token + s.count, s.end);
+  if (s.token < real_end) {
+    const std::int64_t columns = padded_columns<A>(kTile);
+    load_weights(head_of<T, A>(call.logits, s.batch, head), call.logits.token, s.token, real_end, taps, columns,
+                 shape.softmax, scratch.weights);
+    const std::int64_t first = larger(s.begin, s.token - left);
+    const std::int64_t last = smaller(s.end, real_end - left + taps - 1);
+    const Rows<A> values = rows(head_of<T, A>(call.values, s.batch, head), call.values.token, first, last, width,
+                                scratch.values);
+    for (std::int64_t t = s.token; t < real_end; ++t) {
+      const std::int64_t low = larger(0, s.begin - t + left), high = smaller(taps, s.end - t + left);
+      T* out = row_of<T>(call.out, s.batch, t, head);
+      A* sums = in_place(out, scratch.row);
+      weighted_rows(scratch.weights + (t - s.token), columns, values.base + (t - left) * values.stride, values.stride, low,
+                    high, sums, width);
+      finish(out, sums, width);
+    }
+  }
+  for (std::int64_t t = larger(s.token, s.end); t < s.token + s.count; ++t) {
+    zero_row(row_of<T>(call.out, s.batch, t, head), width);
+  }
+}
+
+template <typename T, typename A>
+void backward_tile(const LightConvBackward& call, const Segment& s, std::int64_t head, const Scratch<A>& scratch) {
+  const LightConvShape& shape = call.shape;
+  const std::int64_t width = shape.width, taps = shape.taps, left = left_context(shape);
+  const std::int64_t real_end = smaller(s.token + s.count, s.end);
+  if (s.token < real_end) {
+    // Tokens that read a value of this tile: those whose window holds it.
+    const std::int64_t first_reader = larger(s.begin, s.token + left - taps + 1);
+    const std::int64_t last_reader = smaller(s.end, real_end + left);
+    const std::int64_t columns = padded_columns<A>(kTile + taps - 1);
+    // In a causal window the tile's own tokens may lie outside the readers; both are needed.
+    const std::int64_t first_token = smaller(first_reader, s.token), last_token = larger(last_reader, real_end);
+    load_weights(head_of<T, A>(call.logits, s.batch, head), call.logits.token, first_token, last_token, taps, columns,
+                 shape.softmax, scratch.weights);
+    const Rows<A> grads =
+        rows(head_of<T, A>(call.grad, s.batch, head), call.grad.token, first_token, last_token, width, scratch.grads);
+    for (std::int64_t t = s.token; t < real_end; ++t) {
+      // reader t + left - k used tap k: one step down the taps is one step back in tokens
+      const std::int64_t low = larger(0, t + left - last_reader + 1), high = smaller(taps, t + left - s.begin + 1);
+      T* out = row_of<T>(call.d_values, s.batch, t, head);
+      A* sums = in_place(out, scratch.row);
+      weighted_rows(scratch.weights + (t + left - first_token), columns - 1, grads.base + (t + left) * grads.stride,
+                    -grads.stride, low, high, sums, width);
+      finish(out, sums, width);
+    }
+
+    const std::int64_t first = larger(s.begin, s.token - left);
+    const std::int64_t last = smaller(s.end, real_end - left + taps - 1);
+    const Rows<A> values = rows(head_of<T, A>(call.values, s.batch, head), call.values.token, first, last, width,
+                                scratch.values);
+    for (std::int64_t t = s.token; t < real_end; ++t) {
+      A* d_weights = scratch.d_weights;
+      const A* weights = scratch.weights + (t - first_token);
+      A mean = 0;
+      for (std::int64_t k = 0; k < taps; ++k) {
+        const std::int64_t source = t + k - left;
+        const bool inside = source >= s.begin && source < s.end;
+        d_weights[k] = inside ? dot(grads[t], values[source], width) : A(0);
+        mean += d_weights[k] * weights[k * columns];
+      }
+      T* out = row_of<T>(call.d_logits, s.batch, t, head);
+      for (std::int64_t k = 0; k < taps; ++k) {
+        narrow(shape.softmax ? weights[k * columns] * (d_weights[k] - mean) : d_weights[k], out + k);
+      }
+    }
+  }
+  for (std::int64_t t = larger(s.token, s.end); t < s.token + s.count; ++t) {
+    zero_row(row_of<T>(call.d_values, s.batch, t, head), width);
+    zero_row(row_of<T>(call.d_logits, s.batch, t, head), taps);
+  }
+}
+
+// Gives each thread a run of tiles and calls `tile` on each segment and head in it. False: out of memory.
+template <typename A, typename Call, typename Tile>
+bool for_each_tile(const Call& call, int threads, Tile tile) {
+  const LightConvShape& shape = call.shape;
+  const std::int64_t tokens = flat_tokens(shape.sequences), tiles = (tokens + kTile - 1) / kTile;
+  const std::int64_t window = kTile + 2 * (shape.taps - 1);
+  const std::int64_t columns = padded_columns<A>(window);
+  const std::int64_t bytes = sizeof(A) * (2 * shape.taps * columns + (2 * window + 1) * shape.width);
+  const int most = static_cast<int>(tiles < threads ? tiles : threads);
+  bool exhausted = false;
+#pragma omp parallel for schedule(static, 1) num_threads(most) reduction(|| : exhausted)
+  for (int part = 0; part < most; ++part) {
+    A* memory = static_cast<A*>(std::malloc(bytes));
+    if (memory == nullptr) {
+      exhausted = true;
+      continue;
+    }
+    Scratch<A> scratch;
+    scratch.weights = memory;
+    scratch.d_weights = scratch.weights + shape.taps * columns;
+    scratch.values = scratch.d_weights + shape.taps * columns;
+    scratch.grads = scratch.values + window * shape.width;
+    scratch.row = scratch.grads + window * shape.width;
+    const std::int64_t last = smaller(tokens, tiles * (part + 1) / most * kTile);
+    for (std::int64_t flat = tiles * part / most * kTile; flat < last;) {
+      const Segment s = segment_at(shape.sequences, flat, smaller(kTile, last - flat));
+      for (std::int64_t head = 0; head < shape.heads; ++head) tile(call, s, head, scratch);
+      flat += s.count;
+    }
+    std::free(memory);
+  }
+  return !exhausted;
+}
+
+}  // namespace
+
+bool light_conv_forward(const LightConvForward& call, int threads) {
+  switch (call.shape.dtype) {
+    case DType::kFloat32:
+      return for_each_tile<float>(call, threads, forward_tile<float, float>);
+    case DType::kFloat64:
+      return for_each_tile<double>(call, threads, forward_tile<double, double>);
+    case DType::kBFloat16:
+      return for_each_tile<float>(call, threads, forward_tile<BFloat16, float>);
+    case DType::kFloat16:
+      return for_each_tile<float>(call, threads, forward_tile<Float16, float>);
+  }
+  return true;
+}
+
+bool light_conv_backward(const LightConvBackward& call, int threads) {
+  switch (call.shape.dtype) {
+    case DType::kFloat32:
+      return for_each_tile<float>(call, threads, backward_tile<float, float>);
+    case DType::kFloat64:
+      return for_each_tile<double>(call, threads, backward_tile<double, double>);
+    case DType::kBFloat16:
+      return for_each_tile<float>(call, threads, backward_tile<BFloat16, float>);
+    case DType::kFloat16:
+      return for_each_tile<float>(call, threads, backward_tile<Float16, float>);
+  }
+  return true;
+}
+
+}  // namespace BERTKERNELS_ISA
+}  // namespace bertkernels
