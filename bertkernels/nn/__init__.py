@@ -1,0 +1,25 @@
+"""Sub-layers of the encoder, usable alone as drop-in modules. Depends on torch and on `bertkernels.ops` only."""
+
+from .activation import ACTIVATIONS
+from .attention import Attention
+from .depthwise import DepthwiseConv1d
+from .ffn import FeedForward
+from .grouped_linear import GroupedLinear
+from .layout import ALL_TOKENS, Layout
+from .mixed import MixedAttention
+from .packing import Packing, pack_mask
+from .residual import PostNorm
+
+__all__ = [
+    "ACTIVATIONS",
+    "ALL_TOKENS",
+    "Attention",
+    "DepthwiseConv1d",
+    "FeedForward",
+    "GroupedLinear",
+    "Layout",
+    "MixedAttention",
+    "Packing",
+    "PostNorm",
+    "pack_mask",
+]

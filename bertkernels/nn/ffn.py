@@ -1,0 +1,37 @@
+"""The feed-forward sub-layer, whole or grouped."""
+
+import torch
+from torch import nn
+
+from .activation import ACTIVATIONS, check_activation
+from .grouped_linear import GroupedLinear
+from .layout import ALL_TOKENS, Layout
+
+
+class FeedForward(nn.Module):
+    """down(activation(up(x))), token by token.
+
+    With groups > 1 both layers are block-diagonal over the same contiguous groups, with no shuffle between them
+    (ConvBERT, Jiang et al. 2020, §3.3).
+
+    Args:
+        hidden_size: C. intermediate_size: width between the layers.
+        groups: G, a divisor of both.
+        activation: a name from `bertkernels.nn.ACTIVATIONS`.
+    """
+
+    def __init__(self, hidden_size: int, intermediate_size: int, groups: int = 1, activation: str = "gelu"):
+        super().__init__()
+        check_activation(activation)
+        if groups == 1:
+            self.up = nn.Linear(hidden_size, intermediate_size)
+            self.activation = ACTIVATIONS[activation]
+            self.down = nn.Linear(intermediate_size, hidden_size)
+        else:
+            self.up = GroupedLinear(hidden_size, intermediate_size, groups, activation=activation)
+            self.activation = ACTIVATIONS["linear"]  # applied by `up` already
+            self.down = GroupedLinear(intermediate_size, hidden_size, groups)
+
+    def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
+        """x […, C] → […, C]; tokens do not see each other, so `layout` is not read."""
+        return self.down(self.activation(self.up(x)))

@@ -1,0 +1,35 @@
+"""Where the real tokens of a batch are: one description that every sub-layer reads."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Layout(NamedTuple):
+    """Tells a sub-layer which rows of its input belong together and which are padding.
+
+    Padded form, x [B, T, C]:
+        attention_mask: bool (True: may be attended) or additive float, broadcastable to [B, H, T, T]. Only attention
+            reads it: alone, it lets padding take part in convolutions, as in the released ConvBERT and LV-BERT code.
+        lengths: int32 [B]. Convolutions take tokens past the length as zeros, and without an attention_mask attention
+            ignores them.
+    Packed form, x [total, C]:
+        cu_seqlens: int32 [B + 1]; sequence b is rows cu_seqlens[b] to cu_seqlens[b + 1] - 1.
+        max_seqlen: length of the longest sequence.
+
+    A named tuple, so that checkpointing, compilers and device hooks see the tensors inside.
+    """
+
+    attention_mask: torch.Tensor | None = None
+    lengths: torch.Tensor | None = None
+    cu_seqlens: torch.Tensor | None = None
+    max_seqlen: int | None = None
+
+    def key_mask(self, tokens: int) -> torch.Tensor | None:
+        """The mask over keys for `tokens` padded positions: attention_mask, or bool [B, 1, 1, T] made of lengths."""
+        if self.attention_mask is not None or self.lengths is None:
+            return self.attention_mask
+        return (torch.arange(tokens, device=self.lengths.device) < self.lengths[:, None])[:, None, None, :]
+
+
+ALL_TOKENS = Layout()  # padded form without padding

@@ -1,0 +1,83 @@
+"""ConvBERT's mixed attention as a sub-layer."""
+
+import torch
+from torch import nn
+
+from .. import ops
+from .attention import attention_probs, split_width
+from .depthwise import DepthwiseConv1d
+from .layout import ALL_TOKENS, Layout
+
+
+class MixedAttention(nn.Module):
+    """Self-attention heads beside span-based dynamic convolution heads (ConvBERT, Jiang et al. 2020, §3.2-3.3).
+
+        span    = pointwise(depthwise(x))                         a local summary of each token's neighbourhood
+        kernel  = softmax(conv_kernel(span * query(x)))           K taps for each token and head
+        context = [attention heads; convolution of conv_value(x) with kernel]
+        out     = output(context)
+
+    Each kind has H heads, so the context is 2·H·D wide. The query is shared; values are not. There is no dropout on the
+    convolution, as in the released code.
+
+    Args:
+        hidden_size: C.
+        heads: H, heads of each kind (published: half of the configured heads).
+        head_size: D; None: C / (2·H), which gives the context C channels.
+        kernel_size: K, any number from 1.
+        dropout: on the attention probabilities, in training.
+    """
+
+    def __init__(
+        self, hidden_size: int, heads: int, head_size: int | None = None, kernel_size: int = 9, dropout: float = 0.0
+    ):
+        super().__init__()
+        self.heads = heads
+        self.head_size = split_width(hidden_size, 2 * heads) if head_size is None else head_size
+        self.dropout = dropout
+        width = self.heads * self.head_size
+        self.query = nn.Linear(hidden_size, width)
+        self.key = nn.Linear(hidden_size, width)
+        self.value = nn.Linear(hidden_size, width)
+        self.conv_value = nn.Linear(hidden_size, width)
+        self.depthwise = DepthwiseConv1d(hidden_size, kernel_size, bias=False)
+        self.pointwise = nn.Linear(hidden_size, width)
+        self.conv_kernel = nn.Linear(width, heads * kernel_size)
+        self.output = nn.Linear(2 * width, hidden_size)
+
+    def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
+        """x [B, T, C], or packed [total, C] → the same shape."""
+        shape = (self.heads, self.head_size)
+        query = self.query(x).unflatten(-1, shape)  # [B, T, H, D]
+        conv_logits = ops.span_conv_logits(  # [B, T, H, K]
+            x,
+            query,
+            self.depthwise.weight,
+            self.pointwise.weight,
+            self.pointwise.bias,
+            self.conv_kernel.weight,
+            self.conv_kernel.bias,
+            lengths=layout.lengths,
+            cu_seqlens=layout.cu_seqlens,
+        )
+        context = ops.mixed_attention(  # [B, T, 2·H·D]
+            query,
+            self.key(x).unflatten(-1, shape),
+            self.value(x).unflatten(-1, shape),
+            self.conv_value(x).unflatten(-1, shape),
+            conv_logits,
+            attention_mask=layout.key_mask(x.shape[1]) if layout.cu_seqlens is None else None,
+            dropout_p=self.dropout if self.training else 0.0,
+            lengths=layout.lengths,
+            cu_seqlens=layout.cu_seqlens,
+            max_seqlen=layout.max_seqlen,
+        )
+        return self.output(context)
+
+    def attention_probs(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
+        """Maps [B, H, T, T] of the attention heads for x [B, T, C], before dropout. Padded form only."""
+        return attention_probs(self, x, layout)
+
+    def extra_repr(self) -> str:
+        taps = self.depthwise.weight.shape[1]
+        return f"heads={self.heads}, head_size={self.head_size}, kernel_size={taps}, dropout={self.dropout}"

@@ -1,0 +1,6 @@
+"""Importing this module makes all our models known to transformers' Auto classes.
+
+Each module registers what it defines, so importing `bertkernels.models.heads` is enough for encoders and their heads.
+"""
+
+from . import electra, encoder, heads  # noqa: F401

@@ -1,0 +1,106 @@
+"""The sub-layers that a plan can name: one table, and a new kind is one more entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from bertkernels.errors import InputError
+from bertkernels.nn import Attention, FeedForward, MixedAttention
+
+if TYPE_CHECKING:
+    from .configuration import EncoderConfig
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of sub-layer.
+
+    Attributes:
+        module: what stands in the encoder; called with (x, layout).
+        options: what may stand in brackets in a plan, with its type: int (from 1) or float (above 0, also whole).
+        arguments: (config, **options) → the module's arguments. Raises InputError where they do not fit together.
+    """
+
+    module: type[nn.Module]
+    options: Mapping[str, type]
+    arguments: Callable[..., dict[str, Any]]
+
+    def build(self, config: EncoderConfig, options: Mapping[str, float]) -> nn.Module:
+        return self.module(**self.arguments(config, **options))
+
+
+def _attention(config: EncoderConfig, heads: int | None = None) -> dict[str, Any]:
+    return {
+        "hidden_size": config.hidden_size,
+        "heads": heads or config.num_attention_heads,
+        "head_size": config.head_size,
+        "dropout": config.attention_probs_dropout_prob,
+    }
+
+
+def _mixed(
+    config: EncoderConfig, head_ratio: float | None = None, kernel: int | None = None, heads: int | None = None
+) -> dict[str, Any]:
+    if head_ratio is not None and heads is not None:
+        raise InputError("mixed takes head_ratio or heads, not both")
+    # the released code keeps one head where the ratio would leave none, as in ConvBERT-small's generator
+    by_ratio = max(1, int(config.num_attention_heads / (head_ratio or config.head_ratio)))
+    return {
+        "hidden_size": config.hidden_size,
+        "heads": heads or by_ratio,
+        "head_size": config.head_size,
+        "kernel_size": kernel or config.conv_kernel_size,
+        "dropout": config.attention_probs_dropout_prob,
+    }
+
+
+def _ffn(config: EncoderConfig, groups: int = 1, width: int | None = None) -> dict[str, Any]:
+    width = width or config.intermediate_size
+    for name, channels in (("hidden_size", config.hidden_size), ("the ffn's width", width)):
+        if channels % groups:
+            raise InputError(f"ffn[groups={groups}] must divide {name}, {channels}")
+    return {
+        "hidden_size": config.hidden_size,
+        "intermediate_size": width,
+        "groups": groups,
+        "activation": config.hidden_act,
+    }
+
+
+KINDS: dict[str, Kind] = {
+    "attention": Kind(Attention, {"heads": int}, _attention),
+    "ffn": Kind(FeedForward, {"groups": int, "width": int}, _ffn),
+    "mixed": Kind(MixedAttention, {"head_ratio": float, "kernel": int, "heads": int}, _mixed),
+}
+
+
+def find_kind(name: str) -> Kind:
+    """The kind of this name; InputError, with a suggestion, where there is none."""
+    if name not in KINDS:
+        raise InputError(f"unknown sub-layer {name!r}{_hint(name, KINDS)}")
+    return KINDS[name]
+
+
+def check_option(kind: str, name: str, value: object) -> float:
+    """The value of an option of a kind, whole numbers as int; InputError where there is no such option or value."""
+    options = find_kind(kind).options
+    if name not in options:
+        raise InputError(f"{kind} has no option {name!r}{_hint(name, options)}")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    whole = number and value == int(value)
+    if options[name] is int and not (whole and value >= 1):
+        raise InputError(f"{kind}[{name}] must be a whole number from 1, got {value}")
+    if not number or value <= 0:
+        raise InputError(f"{kind}[{name}] must be a number above 0, got {value}")
+    return int(value) if whole else value
+
+
+def _hint(name: str, known: Mapping[str, object]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f", did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"

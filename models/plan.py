@@ -1,0 +1,227 @@
+"""Plans: the text that says which sub-layers an encoder is made of.
+
+    plan     := item+
+    item     := [N "*"] ( block | "(" plan ")" )
+    block    := "(" sublayer+ ")" | sublayer
+    sublayer := kind [ "[" option "=" number ("," option "=" number)* "]" ]
+
+`12*(attention ffn)` is BERT-base: twelve blocks of two sub-layers. Parentheses around nothing but sub-layers make one
+block of them; around anything else they only group: `2*(3*(mixed ffn) attention)`. The kinds and their options are in
+`kinds.py`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import NamedTuple
+
+from bertkernels.errors import InputError
+
+from .kinds import check_option, find_kind
+
+MAX_SUBLAYERS = 10_000
+MAX_DEPTH = 50
+_MAX_DIGITS = 9
+_SHOWN = 70  # how much of a long plan an error quotes
+
+
+@dataclass(frozen=True)
+class SublayerSpec:
+    """One sub-layer: its kind and those options that the plan sets, sorted by name.
+
+    Options are given as a mapping or as pairs. Raises InputError for kinds, options and values that do not exist.
+    """
+
+    kind: str
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        find_kind(self.kind)
+        pairs: Iterable = self.options.items() if isinstance(self.options, Mapping) else self.options
+        checked = {name: check_option(self.kind, name, value) for name, value in pairs}
+        object.__setattr__(self, "options", tuple(sorted(checked.items())))
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options)
+        return f"{self.kind}[{options}]" if options else self.kind
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """The sub-layers of one block, in order."""
+
+    sublayers: tuple[SublayerSpec, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sublayers", tuple(self.sublayers))
+        if not self.sublayers:
+            raise InputError("a block needs at least one sub-layer")
+
+    def __str__(self) -> str:
+        text = " ".join(map(str, self.sublayers))
+        return text if len(self.sublayers) == 1 else f"({text})"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The blocks of an encoder, in order. `str(plan)` is its normal form: `parse_plan(str(plan)) == plan`."""
+
+    blocks: tuple[BlockSpec, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        if not self.blocks:
+            raise InputError("a plan needs at least one block")
+        if _count(self.blocks) > MAX_SUBLAYERS:
+            raise InputError(f"a plan may have {MAX_SUBLAYERS:,} sub-layers, got {_count(self.blocks):,}")
+
+    def __str__(self) -> str:
+        runs = ((block, len(list(run))) for block, run in groupby(self.blocks))
+        return " ".join(f"{length}*{block}" if length > 1 else str(block) for block, length in runs)
+
+
+@lru_cache(maxsize=256)
+def parse_plan(text: str) -> Plan:
+    """Reads a plan.
+
+    Raises:
+        InputError: naming the character where the text stops making sense, with the text and a caret below it.
+    """
+    if not isinstance(text, str):
+        raise InputError(f'plan must be text such as "12*(attention ffn)", got {type(text).__name__}')
+    return _Parser(text).plan()
+
+
+class _Token(NamedTuple):
+    kind: str  # "name", "number", a mark itself, or "end"
+    text: str
+    position: int
+
+
+_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>[0-9]+(?:\.[0-9]+)?)|(?P<mark>[()\[\]*=,]))")
+
+
+class _Parser:
+    def __init__(self, text: str):
+        self.text = text
+        self.tokens = list(self._tokens())
+        self.index = 0
+
+    def plan(self) -> Plan:
+        blocks, _ = self._items(depth=0)
+        if self._next.kind != "end":
+            raise self._expected("a sub-layer or '('")
+        return Plan(tuple(blocks))
+
+    def _items(self, depth: int) -> tuple[list[BlockSpec], bool]:
+        """Blocks up to a ")" or the end, and whether all of them were written as bare sub-layers."""
+        blocks: list[BlockSpec] = []
+        bare = True
+        sublayers = 0
+        if depth > MAX_DEPTH:
+            raise self._error(f"parentheses are nested deeper than {MAX_DEPTH}", self._next)
+        while self._next.kind not in (")", "end"):
+            start = self._next
+            repeat = 1
+            if start.kind == "number":
+                repeat = self._repeat()
+            item = self._item(depth)
+            bare = bare and start.kind == "name"
+            sublayers += repeat * _count(item)
+            if sublayers > MAX_SUBLAYERS:
+                raise self._error(f"the plan has more than {MAX_SUBLAYERS:,} sub-layers", start)
+            blocks += repeat * item
+        if not blocks:
+            raise self._expected("a sub-layer or '('")
+        return blocks, bare
+
+    def _repeat(self) -> int:
+        token = self._take("number")
+        if not token.text.isdigit() or int(token.text) < 1:
+            raise self._error(f"a repeat must be a whole number from 1, got {token.text}", token)
+        self._take("*")
+        return int(token.text)
+
+    def _item(self, depth: int) -> list[BlockSpec]:
+        if self._next.kind == "name":
+            return [BlockSpec((self._sublayer(),))]
+        if self._next.kind != "(":
+            raise self._expected("a sub-layer or '('")
+        self._take("(")
+        blocks, bare = self._items(depth + 1)
+        self._take(")")
+        return [BlockSpec(tuple(block.sublayers[0] for block in blocks))] if bare else blocks
+
+    def _sublayer(self) -> SublayerSpec:
+        kind = self._take("name")
+        self._checked(kind, find_kind, kind.text)
+        options: dict[str, float] = {}
+        if self._next.kind == "[":
+            self._take("[")
+            self._option(kind.text, options)
+            while self._next.kind == ",":
+                self._take(",")
+                self._option(kind.text, options)
+            self._take("]")
+        return SublayerSpec(kind.text, tuple(options.items()))
+
+    def _option(self, kind: str, options: dict[str, float]) -> None:
+        name = self._take("name", f"an option of {kind}")
+        if name.text in options:
+            raise self._error(f"option {name.text!r} is given twice", name)
+        self._take("=")
+        value = self._take("number")
+        number = float(value.text) if "." in value.text else int(value.text)
+        # the name is at fault where the kind has no such option, else the value
+        at = value if name.text in find_kind(kind).options else name
+        options[name.text] = self._checked(at, check_option, kind, name.text, number)
+
+    @property
+    def _next(self) -> _Token:
+        return self.tokens[self.index]
+
+    def _take(self, kind: str, what: str | None = None) -> _Token:
+        token = self._next
+        if token.kind != kind:
+            raise self._expected(what or (f"a {kind}" if kind.isalpha() else f"'{kind}'"))
+        self.index += 1
+        return token
+
+    def _checked(self, token: _Token, check, *arguments):
+        try:
+            return check(*arguments)
+        except InputError as error:
+            raise self._error(str(error), token) from None
+
+    def _expected(self, what: str) -> InputError:
+        token = self._next
+        got = "the end" if token.kind == "end" else repr(token.text)
+        return self._error(f"expected {what}, got {got}", token)
+
+    def _error(self, message: str, token: _Token) -> InputError:
+        start = max(0, token.position - _SHOWN // 2)
+        quoted = re.sub(r"\s", " ", self.text[start : start + _SHOWN])
+        caret = " " * (token.position - start) + "^"
+        return InputError(f"plan: {message} (character {token.position + 1})\n  {quoted}\n  {caret}")
+
+    def _tokens(self) -> Iterable[_Token]:
+        position, end = 0, len(self.text.rstrip())
+        while position < end:
+            match = _TOKEN.match(self.text, position)
+            if match is None:
+                position += len(self.text[position:]) - len(self.text[position:].lstrip())
+                character = _Token("character", self.text[position], position)
+                raise self._error(f"unexpected character {character.text!r}", character)
+            kind = match.lastgroup
+            token = _Token(match[kind] if kind == "mark" else kind, match[kind], match.start(kind))
+            if kind == "number" and len(token.text) > _MAX_DIGITS:
+                raise self._error("the number is too large", token)
+            yield token
+            position = match.end()
+        yield _Token("end", "", end)
+
+
+def _count(blocks: Iterable[BlockSpec]) -> int:
+    return sum(len(block.sublayers) for block in blocks)

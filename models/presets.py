@@ -1,0 +1,89 @@
+"""The zoo's encoders by name."""
+
+from difflib import get_close_matches
+
+from bertkernels.errors import InputError
+
+from .configuration import EncoderConfig
+from .electra import ElectraConfig, generator_config
+
+_BERT = {"plan": "12*(attention ffn)", "pooler": True}
+_ELECTRA = {"plan": "12*(attention ffn)"}
+_CONVBERT = {"plan": "12*(mixed ffn)", "conv_kernel_size": 9, "head_ratio": 2}
+_BASE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+_SMALL = {"hidden_size": 256, "embedding_size": 128, "num_attention_heads": 4, "intermediate_size": 1024}
+_MEDIUM_SMALL = {"hidden_size": 384, "embedding_size": 128, "num_attention_heads": 8, "intermediate_size": 1536}
+
+# BERT-small is the 4-layer, 512-wide one of Turc et al. 2019; ELECTRA and ConvBERT are as their authors released them.
+_PRESETS: dict[str, dict] = {
+    "bert-small": {
+        **_BERT,
+        "plan": "4*(attention ffn)",
+        "hidden_size": 512,
+        "num_attention_heads": 8,
+        "intermediate_size": 2048,
+    },
+    "bert-base": {**_BERT, **_BASE},
+    "electra-small": {**_ELECTRA, **_SMALL},
+    "electra-base": {**_ELECTRA, **_BASE},
+    "convbert-small": {**_CONVBERT, **_SMALL},
+    "convbert-medium-small": {**_CONVBERT, **_MEDIUM_SMALL, "plan": "12*(mixed ffn[groups=2])"},
+    "convbert-base": {**_CONVBERT, **_BASE},
+}
+
+# How wide the published generator is, of the discriminator's width.
+_GENERATOR_FRACTIONS = {
+    "electra-small": 1 / 4,
+    "electra-base": 1 / 3,
+    "convbert-small": 1 / 4,
+    "convbert-medium-small": 1 / 4,
+    "convbert-base": 1 / 3,
+}
+
+
+def preset_names() -> list[str]:
+    """Names that `preset` knows."""
+    return list(_PRESETS)
+
+
+def electra_preset_names() -> list[str]:
+    """Names that `electra_preset` knows."""
+    return list(_GENERATOR_FRACTIONS)
+
+
+def preset(name: str, **changes) -> EncoderConfig:
+    """The configuration of a published encoder, with `padding="exact"` since its weights are yet to be trained.
+
+    Args:
+        name: one of `preset_names()`.
+        changes: fields of `EncoderConfig` to set otherwise.
+
+    Raises:
+        InputError: there is no such preset, or the changes do not fit.
+    """
+    _check(name, _PRESETS, "preset")
+    return EncoderConfig(**{**_PRESETS[name], **changes})
+
+
+def electra_preset(name: str, **changes) -> ElectraConfig:
+    """The published pair of generator and discriminator for ELECTRA pre-training.
+
+    Args:
+        name: one of `electra_preset_names()`.
+        changes: fields of the discriminator's `EncoderConfig` to set otherwise; the generator follows.
+
+    Raises:
+        InputError: there is no such preset, or the changes do not fit.
+    """
+    _check(name, _GENERATOR_FRACTIONS, "ELECTRA preset")
+    discriminator = preset(name, **changes)
+    return ElectraConfig(
+        generator=generator_config(discriminator, _GENERATOR_FRACTIONS[name]), discriminator=discriminator
+    )
+
+
+def _check(name: str, known: dict, what: str) -> None:
+    if name not in known:
+        close = get_close_matches(str(name), known, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else "."
+        raise InputError(f"unknown {what} {name!r}{hint} Known: {', '.join(known)}")
