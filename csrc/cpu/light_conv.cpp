@@ -147,8 +147,7 @@ inline A dot(const A* x, const A* y, std::int64_t width) {
   typename Vector<A>::type sums{};
   std::int64_t d = 0;
   for (; d + lanes <= width; d += lanes) sums += load(x + d) * load(y + d);
-  A sum = 0;
-  for (int n = 0; n < lanes; ++n) sum += sums[n];
+  A sum = add_lanes(sums);
   for (; d < width; ++d) sum += x[d] * y[d];
   return sum;
 }

@@ -49,6 +49,24 @@ inline void store(T* to, typename Vector<T>::type v) {
   __builtin_memcpy(to, &v, sizeof(v));
 }
 
+// The sum of all lanes, by halves: adding lane after lane would be one long chain.
+inline float add_lanes(Vector<float>::type v) {
+  typedef float Quarter __attribute__((vector_size(16)));
+  Quarter parts[kVectorBytes / 16];
+  __builtin_memcpy(parts, &v, sizeof(v));
+#pragma GCC unroll 2
+  for (int stride = kVectorBytes / 32; stride > 0; stride /= 2) {
+    for (int i = 0; i < stride; ++i) parts[i] += parts[i + stride];
+  }
+  return (parts[0][0] + parts[0][1]) + (parts[0][2] + parts[0][3]);
+}
+
+inline double add_lanes(Vector<double>::type v) {
+  double sum = 0;
+  for (int i = 0; i < Vector<double>::lanes; ++i) sum += v[i];
+  return sum;
+}
+
 // e^x for x ≤ 0 to about 1 ulp: x = n·ln 2 + r, |r| ≤ ln 2 / 2, a polynomial for e^r (Taylor, degree 7), n into the
 // exponent. Results that would be subnormal are 0, so that e^-inf = 0; NaN stays NaN.
 inline Vector<float>::type exp_nonpositive(Vector<float>::type x) {
