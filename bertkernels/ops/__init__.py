@@ -1,6 +1,7 @@
 """Fused operations, each a registered torch op with autograd: one module an op, named as the op."""
 
 from .attention import attention
+from .bias_activation import bias_activation
 from .depthwise_conv import depthwise_conv
 from .dispatch import can_run, use
 from .grouped_linear import grouped_linear
@@ -10,6 +11,7 @@ from .span_conv import span_conv, span_conv_logits
 
 __all__ = [
     "attention",
+    "bias_activation",
     "can_run",
     "depthwise_conv",
     "grouped_linear",

@@ -158,8 +158,7 @@ def _backward(grad, x, weight, lengths, cu_seqlens, causal, wanted, impl):
     gradients = _backward_fake(grad, x, weight, lengths, cu_seqlens, causal, wanted, impl)
     launch = launch_backward.select(x.device.type, impl)
     if x.numel():
-        grad = grad if grad.dtype == x.dtype else grad.to(x.dtype)
-        launch(_rows(grad), *gradients, x, weight, lengths, cu_seqlens, causal)
+        launch(_rows(grad.to(x.dtype)), *gradients, x, weight, lengths, cu_seqlens, causal)
     else:
         for gradient in gradients:
             gradient.zero_()
@@ -180,8 +179,8 @@ def _rows(x: torch.Tensor) -> torch.Tensor:
 # -- launchers: one an implementation ----------------------------------------------------------------------------------
 
 
-def _geometry(x, weight, lengths, cu_seqlens):
-    """B, T, C, K and the addresses of the sequences, as the compiled code takes them; packed: B sequences, T tokens."""
+def _shape(x, weight, lengths, cu_seqlens, causal):
+    """The call's sizes as the compiled code takes them. Packed: B sequences, T tokens in all."""
     batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
     return (
         batches,
@@ -189,42 +188,24 @@ def _geometry(x, weight, lengths, cu_seqlens):
         *weight.shape,
         0 if lengths is None else lengths.data_ptr(),
         0 if cu_seqlens is None else cu_seqlens.data_ptr(),
-    )
-
-
-def _address(x: torch.Tensor | None) -> int:
-    """Where a tensor begins; 0 for one that is not there or has no elements."""
-    return 0 if x is None else x.data_ptr()
-
-
-def _cpu_forward(out, x, weight, bias, lengths, cu_seqlens, causal):
-    x, weight = _rows(x), _rows(weight)
-    extension.C.depthwise_conv_forward_cpu(
-        *_geometry(x, weight, lengths, cu_seqlens),
-        extension.operand(x),
-        extension.operand(weight),
-        _address(bias if bias is None else _rows(bias)),
-        extension.operand(out),
         causal,
         extension.DTYPES[x.dtype],
-        torch.get_num_threads(),
     )
 
 
-def _cpu_backward(grad, d_x, d_weight, d_bias, x, weight, lengths, cu_seqlens, causal):
+def _cpu_forward(out, x, weight, bias, *options):
     x, weight = _rows(x), _rows(weight)
-    extension.C.depthwise_conv_backward_cpu(
-        *_geometry(x, weight, lengths, cu_seqlens),
-        extension.operand(grad),
-        extension.operand(x),
-        extension.operand(weight),
-        _address(d_x),
-        _address(d_weight),
-        _address(d_bias),
-        causal,
-        extension.DTYPES[x.dtype],
-        torch.get_num_threads(),
-    )
+    bias = 0 if bias is None else _rows(bias).data_ptr()
+    operands = (extension.operand(x), extension.operand(weight), bias, extension.operand(out))
+    extension.C.depthwise_conv_forward_cpu(_shape(x, weight, *options), *operands, torch.get_num_threads())
+
+
+def _cpu_backward(grad, d_x, d_weight, d_bias, x, weight, *options):
+    x, weight = _rows(x), _rows(weight)
+    inputs = (extension.operand(grad), extension.operand(x), extension.operand(weight))
+    # these are contiguous, and empty (address 0) where they are not wanted
+    outputs = (d_x.data_ptr(), d_weight.data_ptr(), d_bias.data_ptr())
+    extension.C.depthwise_conv_backward_cpu(_shape(x, weight, *options), *inputs, *outputs, torch.get_num_threads())
 
 
 def _reference_forward(out, x, weight, bias, lengths, cu_seqlens, causal):

@@ -79,7 +79,7 @@ def can_run(op: str, impl: str, device: torch.device | str) -> tuple[bool, str]:
         return False, f"the {impl} implementation needs tensors on {impl}, these are on {device_type}"
     if extension.C is None:
         return False, extension.REASON
-    if not extension.has(f"{op}_forward_{impl}"):
+    if not extension.has(f"{_launchers[op].compiled_as}_forward_{impl}"):
         return False, f"the extension was built without {impl} code; build it with: {extension.BUILD_COMMAND}"
     return True, ""
 
@@ -90,10 +90,12 @@ class Launchers:
     Args:
         op: the op's public name, under which `can_run` finds it.
         functions: implementation name → function; all take the same arguments.
+        compiled_as: the op whose compiled functions the cpu and cuda implementations call, if not its own.
     """
 
-    def __init__(self, op: str, functions: Mapping[str, Callable]):
+    def __init__(self, op: str, functions: Mapping[str, Callable], compiled_as: str | None = None):
         self.op = op
+        self.compiled_as = compiled_as or op
         self.functions = dict(functions)
         self._chosen: dict[tuple[str, str], Callable] = {}
         _launchers.setdefault(op, self)
