@@ -69,7 +69,7 @@ def _int32_vector(op: str, name: str, vector: torch.Tensor, x: torch.Tensor, x_n
 
 
 def sequence_values(op: str, tokens: int, lengths: torch.Tensor | None, cu_seqlens: torch.Tensor | None) -> None:
-    """Contents of `lengths` or `cu_seqlens` on the CPU. On other devices reading them would stall: kernels clamp them."""
+    """Contents of `lengths` or `cu_seqlens` on the CPU; on a GPU reading them would stall, so kernels clamp them."""
     if lengths is not None and lengths.device.type == "cpu" and lengths.numel():
         low, high = int(lengths.min()), int(lengths.max())
         if low < 0 or high > tokens:

@@ -188,8 +188,8 @@ def _rows(x: torch.Tensor) -> torch.Tensor:
 # -- launchers: one an implementation ----------------------------------------------------------------------------------
 
 
-def _geometry(values, logits, lengths, cu_seqlens):
-    """B, T, H, D, K and the addresses of the sequences, as the compiled code takes them; packed: B sequences, T tokens."""
+def _shape(values, logits, lengths, cu_seqlens, softmax, causal):
+    """The call's sizes as the compiled code takes them. Packed: B sequences, T tokens in all."""
     batches, tokens = values.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, values.shape[0])
     return (
         batches,
@@ -198,22 +198,22 @@ def _geometry(values, logits, lengths, cu_seqlens):
         logits.shape[-1],
         0 if lengths is None else lengths.data_ptr(),
         0 if cu_seqlens is None else cu_seqlens.data_ptr(),
+        softmax,
+        causal,
+        extension.DTYPES[values.dtype],
     )
 
 
-def _compiled_forward(run, where, out, values, logits, lengths, cu_seqlens, softmax, causal):
+def _compiled_forward(run, where, out, values, logits, *options):
     values, logits = _rows(values), _rows(logits)
-    geometry = _geometry(values, logits, lengths, cu_seqlens)
-    tensors = (extension.operand(values), extension.operand(logits), extension.operand(out))
-    run(*geometry, *tensors, softmax, causal, extension.DTYPES[values.dtype], where)
+    tensors = (extension.operand(x) for x in (values, logits, out))
+    run(_shape(values, logits, *options), *tensors, where)
 
 
-def _compiled_backward(run, where, grad, d_values, d_logits, values, logits, lengths, cu_seqlens, softmax, causal):
+def _compiled_backward(run, where, grad, d_values, d_logits, values, logits, *options):
     values, logits = _rows(values), _rows(logits)
-    geometry = _geometry(values, logits, lengths, cu_seqlens)
-    inputs = (extension.operand(grad), extension.operand(values), extension.operand(logits))
-    outputs = (extension.operand(d_values), extension.operand(d_logits))
-    run(*geometry, *inputs, *outputs, softmax, causal, extension.DTYPES[values.dtype], where)
+    tensors = (extension.operand(x) for x in (grad, values, logits, d_values, d_logits))
+    run(_shape(values, logits, *options), *tensors, where)
 
 
 def _cpu_forward(*arguments):
@@ -276,7 +276,8 @@ launch_backward = dispatch.Launchers(
 
 light_conv_op = registry.register(
     "light_conv",
-    "(Tensor values, Tensor logits, Tensor? lengths, Tensor? cu_seqlens, bool softmax, bool causal, str impl) -> Tensor",
+    "(Tensor values, Tensor logits, Tensor? lengths, Tensor? cu_seqlens, bool softmax, bool causal, str impl)"
+    " -> Tensor",
     _forward,
     _forward_fake,
 )

@@ -1,0 +1,55 @@
+# make demo and make test do all the set-up themselves, in .venv. On a machine with its own environment (no network, say)
+# run them with PYTHON=python3 VENV=none.
+VENV ?= .venv
+SYSTEM_PYTHON ?= python3
+
+ifeq ($(VENV),none)
+PYTHON ?= python3
+READY = build/in-place
+else
+PYTHON ?= $(VENV)/bin/python
+READY = $(VENV)/ready
+endif
+
+SOURCES = $(shell find csrc -type f 2>/dev/null)
+
+.PHONY: demo test bench bench-gpu lint format clean
+
+demo: $(READY)
+	$(PYTHON) -m bertkernels demo
+
+test: $(READY)
+	$(PYTHON) -m pytest -q tests --ignore tests/triton
+	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q tests/triton
+
+bench: $(READY)
+	$(PYTHON) -m bertkernels bench
+
+# One command for a session on a GPU machine: build, test, measure.
+bench-gpu: build/in-place
+	$(PYTHON) -m pytest -q -m gpu tests/ops tests/kernels
+	$(PYTHON) -m bertkernels bench --device cuda
+
+lint: $(READY)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+format: $(READY)
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+$(VENV)/installed: requirements-dev.txt
+	$(SYSTEM_PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q -r requirements-dev.txt
+	touch $@
+
+$(VENV)/ready: $(VENV)/installed setup.py pyproject.toml $(SOURCES)
+	$(VENV)/bin/python -m pip install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+build/in-place: setup.py $(SOURCES)
+	$(PYTHON) setup.py -q build_ext --inplace
+	mkdir -p build && touch $@
+
+clean:
+	rm -rf build dist *.egg-info bertkernels/_C*.so $(VENV)/ready
