@@ -10,7 +10,16 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from bertkernels.nn import ALL_TOKENS, DepthwiseConv1d, GroupedLinear, Layout, Packing, PostNorm, pack_mask
+from bertkernels.nn import (
+    ALL_TOKENS,
+    DepthwiseConv1d,
+    GlorotLinear,
+    GroupedLinear,
+    Layout,
+    Packing,
+    PostNorm,
+    pack_mask,
+)
 
 from .configuration import EncoderConfig
 from .embeddings import Embeddings
@@ -88,7 +97,8 @@ class EncoderPreTrainedModel(PreTrainedModel):
     """Loading, saving and the published initialisation (ConvBERT's, which is BERT's but for the convolutions).
 
     Weights come from a normal distribution of standard deviation initializer_range, cut at two of them; those of
-    depthwise filters from one of 1 / K. The embeddings' projection is Glorot-uniform, biases 0, LayerNorm weights 1.
+    depthwise filters from one of 1 / K. The embeddings' projection and the tasks' output layers are Glorot-uniform, biases
+    0, LayerNorm weights 1.
     """
 
     config: EncoderConfig
@@ -98,18 +108,17 @@ class EncoderPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, GroupedLinear, DepthwiseConv1d)):
-            depthwise = isinstance(module, DepthwiseConv1d)
-            truncated_normal(module.weight, 1 / module.weight.shape[1] if depthwise else self.config.initializer_range)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            truncated_normal(module.weight, self.config.initializer_range)
+        std = self.config.initializer_range
+        if isinstance(module, GlorotLinear):
+            init.xavier_uniform_(module.weight)
+        elif isinstance(module, (nn.Linear, nn.Embedding, GroupedLinear)):
+            truncated_normal(module.weight, std)
+        elif isinstance(module, DepthwiseConv1d):
+            truncated_normal(module.weight, 1 / module.weight.shape[1])
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
+        if isinstance(getattr(module, "bias", None), nn.Parameter):
             init.zeros_(module.bias)
-        elif isinstance(module, EncoderModel) and module.embeddings_projection is not None:
-            init.xavier_uniform_(module.embeddings_projection.weight)
 
 
 def truncated_normal(weight: torch.Tensor, std: float) -> None:
@@ -135,7 +144,7 @@ class EncoderModel(EncoderPreTrainedModel):
         config.check()
         narrow = config.embedding_size != config.hidden_size
         self.embeddings = Embeddings(config)
-        self.embeddings_projection = nn.Linear(config.embedding_size, config.hidden_size) if narrow else None
+        self.embeddings_projection = GlorotLinear(config.embedding_size, config.hidden_size) if narrow else None
         self.encoder = Encoder(config)
         wants_pooler = config.pooler if add_pooler is None else add_pooler
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if wants_pooler else None

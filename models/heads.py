@@ -6,12 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSequenceClassification
-from transformers import initialization as init
 from transformers.modeling_outputs import MaskedLMOutput, SequenceClassifierOutput
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from bertkernels.nn import ACTIVATIONS
+from bertkernels.nn import ACTIVATIONS, GlorotLinear
 
 from .configuration import EncoderConfig
 from .encoder import EncoderModel, EncoderPreTrainedModel
@@ -51,12 +50,6 @@ class EncoderForMaskedLM(EncoderPreTrainedModel):
         self.model = EncoderModel(config, add_pooler=False)
         self.prediction = MaskedLMPrediction(config)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, MaskedLMPrediction):
-            init.zeros_(module.bias)
 
     def get_output_embeddings(self) -> nn.Linear:
         return self.prediction.decoder
@@ -130,7 +123,7 @@ class ReplacedTokenPrediction(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.activation = ACTIVATIONS[config.hidden_act]
-        self.output = nn.Linear(config.hidden_size, 1)
+        self.output = GlorotLinear(config.hidden_size, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [B, T, C] → logits [B, T]"""
@@ -145,12 +138,6 @@ class EncoderForReplacedTokenDetection(EncoderPreTrainedModel):
         self.model = EncoderModel(config, add_pooler=False)
         self.prediction = ReplacedTokenPrediction(config)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, ReplacedTokenPrediction):
-            init.xavier_uniform_(module.output.weight)
 
     @can_return_tuple
     def forward(
@@ -202,7 +189,7 @@ class ClassificationHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(config.hidden_size, config.hidden_size) if hidden else None
         self.activation = ACTIVATIONS[config.classifier_hidden_act] if hidden else None
-        self.output = nn.Linear(config.hidden_size, config.num_labels)
+        self.output = GlorotLinear(config.hidden_size, config.num_labels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [B, C] → logits [B, num_labels]"""
@@ -220,12 +207,6 @@ class EncoderForSequenceClassification(EncoderPreTrainedModel):
         self.model = EncoderModel(config)
         self.classifier = ClassificationHead(config)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, ClassificationHead):
-            init.xavier_uniform_(module.output.weight)
 
     @can_return_tuple
     def forward(

@@ -82,7 +82,6 @@ class Plan:
         return " ".join(f"{length}*{block}" if length > 1 else str(block) for block, length in runs)
 
 
-@lru_cache(maxsize=256)
 def parse_plan(text: str) -> Plan:
     """Reads a plan.
 
@@ -91,6 +90,11 @@ def parse_plan(text: str) -> Plan:
     """
     if not isinstance(text, str):
         raise InputError(f'plan must be text such as "12*(attention ffn)", got {type(text).__name__}')
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> Plan:
     return _Parser(text).plan()
 
 

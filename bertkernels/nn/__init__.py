@@ -4,6 +4,7 @@ from .activation import ACTIVATIONS
 from .attention import Attention
 from .depthwise import DepthwiseConv1d
 from .ffn import FeedForward
+from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
 from .layout import ALL_TOKENS, Layout
 from .mixed import MixedAttention
@@ -16,6 +17,7 @@ __all__ = [
     "Attention",
     "DepthwiseConv1d",
     "FeedForward",
+    "GlorotLinear",
     "GroupedLinear",
     "Layout",
     "MixedAttention",

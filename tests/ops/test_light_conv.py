@@ -288,7 +288,7 @@ def test_compiles_whole_without_recompiling(device, impl):
         return ops.light_conv(values, logits, impl=impl).square().sum()
 
     compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
-    for i, (B, T) in enumerate([(2, 9), (3, 17), (5, 4)]):
+    for i, (B, T) in enumerate([(4, 9), (3, 17), (7, 4)]):  # sizes equal to others would be taken for the same symbol
         values, logits, _ = draw((B, T, 2, 8, 5), torch.float32, device)
         gradients = []
         for function in (loss, compiled):
