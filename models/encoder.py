@@ -97,8 +97,8 @@ class EncoderPreTrainedModel(PreTrainedModel):
     """Loading, saving and the published initialisation (ConvBERT's, which is BERT's but for the convolutions).
 
     Weights come from a normal distribution of standard deviation initializer_range, cut at two of them; those of
-    depthwise filters from one of 1 / K. The embeddings' projection and the tasks' output layers are Glorot-uniform, biases
-    0, LayerNorm weights 1.
+    depthwise filters from one of 1 / K. `GlorotLinear`s, which are the embeddings' projection and the outputs of all
+    but the language model, start Glorot-uniform, biases at 0, LayerNorm weights at 1.
     """
 
     config: EncoderConfig

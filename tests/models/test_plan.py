@@ -1,0 +1,164 @@
+import random
+
+import pytest
+from bertkernels.models.kinds import KINDS
+from bertkernels.models.plan import MAX_DEPTH, MAX_SUBLAYERS, BlockSpec, Plan, SublayerSpec, parse_plan
+
+from bertkernels.errors import InputError
+
+
+def block(*kinds):
+    return BlockSpec(tuple(SublayerSpec(kind) for kind in kinds))
+
+
+@pytest.mark.parametrize(
+    "text, blocks",
+    [
+        ("attention", [block("attention")]),
+        ("attention ffn", [block("attention"), block("ffn")]),
+        ("(attention ffn)", [block("attention", "ffn")]),
+        ("(attention)", [block("attention")]),
+        ("2*(mixed ffn)", 2 * [block("mixed", "ffn")]),
+        ("3*ffn", 3 * [block("ffn")]),
+        ("2 * ( mixed\n ffn )", 2 * [block("mixed", "ffn")]),
+        ("2*(mixed ffn) attention", [*2 * [block("mixed", "ffn")], block("attention")]),
+        ("2*((mixed ffn) attention)", 2 * [block("mixed", "ffn"), block("attention")]),
+        ("2*(2*attention ffn)", 2 * [block("attention"), block("attention"), block("ffn")]),
+        ("2*((mixed ffn))", 2 * [block("mixed", "ffn")]),
+        ("(1*attention ffn)", [block("attention"), block("ffn")]),
+    ],
+)
+def test_reads_blocks(text, blocks):
+    assert parse_plan(text) == Plan(tuple(blocks))
+
+
+def test_reads_options():
+    plan = parse_plan(
+        "mixed[kernel=5, head_ratio=4] ffn[groups=2,width=64] mixed[head_ratio=1.5] mixed[head_ratio=2.0]"
+    )
+    specs = [block.sublayers[0] for block in plan.blocks]
+    assert specs[0] == SublayerSpec("mixed", (("head_ratio", 4), ("kernel", 5)))
+    assert specs[0] == SublayerSpec("mixed", {"kernel": 5, "head_ratio": 4})
+    assert specs[1].options == (("groups", 2), ("width", 64))
+    assert specs[2].options == (("head_ratio", 1.5),)
+    assert repr(specs[3].options) == "(('head_ratio', 2),)"
+
+
+@pytest.mark.parametrize(
+    "text, normal",
+    [
+        ("(mixed  ffn)(mixed ffn) (mixed ffn)", "3*(mixed ffn)"),
+        ("2*(mixed ffn) 1*(mixed ffn) attention attention", "3*(mixed ffn) 2*attention"),
+        ("mixed[kernel=5,head_ratio=4]", "mixed[head_ratio=4, kernel=5]"),
+        ("2*(attention 2*ffn)", "attention 2*ffn attention 2*ffn"),
+        ("(ffn)", "ffn"),
+    ],
+)
+def test_normal_form(text, normal):
+    assert str(parse_plan(text)) == normal
+
+
+def random_plan(rng: random.Random) -> Plan:
+    values = {int: [1, 2, 9], float: [0.5, 2, 3.25]}
+
+    def sublayer():
+        kind = rng.choice(sorted(KINDS))
+        options = KINDS[kind].options
+        chosen = rng.sample(sorted(options), rng.randint(0, len(options)))
+        values = {
+            name: rng.choice([1, 2, 9]) if options[name] is int else rng.choice([0.5, 2, 3.25]) for name in chosen
+        }
+        return SublayerSpec(kind, values)
+
+    blocks = []
+    for _ in range(rng.randint(1, 6)):
+        one = BlockSpec(tuple(sublayer() for _ in range(rng.randint(1, 3))))
+        blocks += rng.randint(1, 3) * [one]
+    return Plan(tuple(blocks))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_normal_form_reads_back(seed):
+    plan = random_plan(random.Random(seed))
+    assert parse_plan(str(plan)) == plan
+    assert str(parse_plan(str(plan))) == str(plan)
+
+
+@pytest.mark.parametrize(
+    "text, message, character",
+    [
+        ("", "expected a sub-layer", 1),
+        ("   ", "expected a sub-layer", 1),
+        ("12*", "expected a sub-layer or '(', got the end", 4),
+        ("12 attention", "expected '*', got 'attention'", 4),
+        ("2*3*ffn", "expected a sub-layer or '(', got '3'", 3),
+        ("(attention ffn", "expected ')', got the end", 15),
+        ("attention ffn)", "expected a sub-layer or '(', got ')'", 14),
+        ("2*()", "expected a sub-layer or '(', got ')'", 4),
+        ("12*(atention ffn)", "unknown sub-layer 'atention', did you mean 'attention'?", 5),
+        ("zzz", "unknown sub-layer 'zzz'; known: attention, ffn, mixed", 1),
+        ("mixed[kernal=9]", "mixed has no option 'kernal', did you mean 'kernel'?", 7),
+        ("ffn[groups=0]", "ffn[groups] must be a whole number from 1, got 0", 12),
+        ("ffn[groups=1.5]", "ffn[groups] must be a whole number from 1, got 1.5", 12),
+        ("mixed[head_ratio=0]", "mixed[head_ratio] must be a number above 0, got 0", 18),
+        ("ffn[groups=-2]", "unexpected character '-'", 12),
+        ("ffn[groups=two]", "expected a number, got 'two'", 12),
+        ("ffn[groups=2, groups=2]", "option 'groups' is given twice", 15),
+        ("ffn[]", "expected an option of ffn, got ']'", 5),
+        ("ffn[groups=2", "expected ']', got the end", 13),
+        ("ffn[groups 2]", "expected '=', got '2'", 12),
+        ("0*ffn", "a repeat must be a whole number from 1, got 0", 1),
+        ("1.5*ffn", "a repeat must be a whole number from 1, got 1.5", 1),
+        ("attention; ffn", "unexpected character ';'", 10),
+        ("１２*ffn", "unexpected character '１'", 1),
+        ("10001*ffn", "more than 10,000 sub-layers", 1),
+        ("2*(101*(100*ffn))", "more than 10,000 sub-layers", 4),
+        ("999999999*(999999999*ffn)", "more than 10,000 sub-layers", 12),
+        ("9999999999*ffn", "the number is too large", 1),
+        ("__import__('os')", 'unexpected character "\'"', 12),
+    ],
+)
+def test_errors_say_where(text, message, character):
+    with pytest.raises(InputError) as error:
+        parse_plan(text)
+    first, quoted, caret = str(error.value).split("\n")
+    assert message in first
+    assert first.endswith(f"(character {character})")
+    assert quoted == "  " + text and caret == " " * (character + 1) + "^"
+
+
+def test_error_in_a_long_plan_quotes_the_part_around_it():
+    text = 200 * "attention\n" + "atention " + 200 * "ffn "
+    with pytest.raises(InputError) as error:
+        parse_plan(text)
+    _, quoted, caret = str(error.value).split("\n")
+    assert len(quoted) < 80 and quoted[caret.index("^") :].startswith("atention ")
+
+
+def test_deep_nesting_is_an_error_and_not_a_crash():
+    assert parse_plan(MAX_DEPTH * "(" + "ffn" + MAX_DEPTH * ")") == Plan((block("ffn"),))
+    with pytest.raises(InputError, match="nested deeper"):
+        parse_plan(100_000 * "(" + "ffn" + 100_000 * ")")
+
+
+@pytest.mark.parametrize("value", [None, 12, ["attention"]])
+def test_only_text_is_a_plan(value):
+    with pytest.raises(InputError, match="plan must be text"):
+        parse_plan(value)
+
+
+def test_specs_check_what_they_are_made_of():
+    with pytest.raises(InputError, match="unknown sub-layer"):
+        SublayerSpec("conv")
+    with pytest.raises(InputError, match="no option"):
+        SublayerSpec("ffn", {"kernel": 3})
+    with pytest.raises(InputError, match="whole number"):
+        SublayerSpec("ffn", {"groups": True})
+    with pytest.raises(InputError, match="whole number"):
+        SublayerSpec("ffn", {"groups": float("nan")})
+    with pytest.raises(InputError, match="at least one sub-layer"):
+        BlockSpec(())
+    with pytest.raises(InputError, match="at least one block"):
+        Plan(())
+    with pytest.raises(InputError, match="10,001"):
+        Plan(tuple((MAX_SUBLAYERS + 1) * [block("ffn")]))
