@@ -1,0 +1,275 @@
+"""ELECTRA pre-training of any encoder: generator and discriminator on dynamically masked text."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import datasets
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from bertkernels.data.example_builder import PACKINGS
+from bertkernels.data.pretraining import TextSource, builtin_source, file_source, pretraining_examples, token_count
+from bertkernels.data.tokenizer import (
+    load_tokenizer,
+    model_vocab_size,
+    read_vocabulary,
+    tokenizer_from_vocabulary,
+    train_tokenizer,
+)
+from bertkernels.errors import InputError
+from bertkernels.models.configuration import EncoderConfig
+from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining, generator_config
+from bertkernels.models.presets import electra_preset, electra_preset_names, preset
+from bertkernels.training.electra_trainer import ElectraTrainer, PretrainingSet
+from bertkernels.training.masking import MASKINGS, MaskingCollator, max_predictions
+from bertkernels.training.output_folder import prepare_output_folder
+from bertkernels.training.training_arguments import PretrainRunArguments
+
+DISCRIMINATOR_FOLDER = "discriminator"
+_ENCODER_FIELDS = (
+    "plan",
+    "hidden_size",
+    "embedding_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "conv_kernel_size",
+    "head_ratio",
+    "max_position_embeddings",
+    "padding",
+)
+
+
+@dataclass
+class PretrainArguments:
+    """What to pre-train, and on which text."""
+
+    preset: str | None = field(
+        default=None, metadata={"help": "A published encoder: convbert-small, electra-base, ..."}
+    )
+    config_file: str | None = field(
+        default=None, metadata={"help": "config.json of an encoder, or of a generator and discriminator."}
+    )
+    plan: str | None = field(default=None, metadata={"help": 'Sub-layers, such as "12*(mixed ffn)".'})
+    hidden_size: int | None = field(default=None, metadata={"help": "Width of the hidden states."})
+    embedding_size: int | None = field(default=None, metadata={"help": "Width of the embedding tables."})
+    num_attention_heads: int | None = field(default=None, metadata={"help": "Attention heads."})
+    intermediate_size: int | None = field(default=None, metadata={"help": "Width of feed-forward layers."})
+    conv_kernel_size: int | None = field(default=None, metadata={"help": "Taps of dynamic convolutions."})
+    head_ratio: float | None = field(default=None, metadata={"help": "Share of heads a mixed sub-layer gives up."})
+    max_position_embeddings: int | None = field(default=None, metadata={"help": "Longest sequence the model can take."})
+    padding: str | None = field(default=None, metadata={"help": '"exact" or "reference".'})
+    generator_size: float | None = field(
+        default=None, metadata={"help": "Width of the generator as a fraction of the discriminator's."}
+    )
+    untied_generator_embeddings: bool = field(default=False, metadata={"help": "Embeddings of the generator's own."})
+    masked_lm_weight: float = field(default=1.0, metadata={"help": "Weight of the generator's loss."})
+    discriminator_weight: float = field(default=50.0, metadata={"help": "Weight of the discriminator's loss."})
+    temperature: float = field(default=1.0, metadata={"help": "Of the distribution the generator samples from."})
+    disallow_correct: bool = field(default=False, metadata={"help": "Never sample the true token."})
+
+    text_source: Literal["builtin"] | None = field(
+        default=None, metadata={"help": "builtin: the docstrings of the installed Python libraries."}
+    )
+    train_file: list[str] | None = field(
+        default=None,
+        metadata={"help": "Text files: one sentence a line, a blank line between documents (.xz, .gz too)."},
+    )
+    tokenizer_name: str | None = field(default=None, metadata={"help": "Folder (or hub name) of a tokenizer."})
+    vocab_file: str | None = field(default=None, metadata={"help": "A BERT vocab.txt (lower-case)."})
+    vocab_size: int = field(
+        default=8192, metadata={"help": "Size of the vocabulary that is trained where none is given."}
+    )
+    max_seq_length: int = field(default=128, metadata={"help": "Tokens in an example."})
+    packing: Literal["electra", "convbert"] = field(
+        default="electra", metadata={"help": "How sentences fill examples; convbert: as its released code does."}
+    )
+    masking: Literal["without_replacement", "electra"] = field(
+        default="without_replacement",
+        metadata={"help": "electra: positions with replacement, repeated ones averaged, as the original."},
+    )
+    mask_probability: float = field(default=0.15, metadata={"help": "Share of tokens to predict."})
+    pad_to_max_length: bool = field(default=False, metadata={"help": "All batches of one width (torch.compile)."})
+    data_cache_dir: str | None = field(
+        default=None, metadata={"help": "Where tokenised examples are kept; default: the cache folder."}
+    )
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """A finished run: where the pair and the discriminator are, and all log entries."""
+
+    output_dir: Path
+    discriminator: Path
+    steps: int
+    parameters: int
+    log: list[dict]
+
+
+def pretrain(
+    arguments: PretrainArguments, run: PretrainRunArguments, callbacks: Sequence[TrainerCallback] = ()
+) -> PretrainResult:
+    """Pre-trains and saves.
+
+    Into `run.output_dir`: the pair, the tokenizer, checkpoints, `train_log.jsonl`, and TensorBoard's files in `runs`;
+    into its folder `discriminator`: the discriminator with the tokenizer, which fine-tuning starts from. Raises
+    InputError for bad flags or files, before any work on the model.
+    """
+    _check(arguments)
+    checkpoint = None
+    if run.process_index == 0:
+        checkpoint = prepare_output_folder(run.output_dir, run.overwrite_output_dir, run.resume_from_checkpoint)
+    elif run.resume_from_checkpoint is not None:
+        checkpoint = prepare_output_folder(run.output_dir, False, run.resume_from_checkpoint)
+    source = builtin_source() if arguments.text_source == "builtin" else file_source(arguments.train_file)
+    with run.main_process_first(desc="tokenising"):
+        tokenizer = _tokenizer(arguments, source)
+        config = _config(arguments, tokenizer)
+        examples = pretraining_examples(
+            source,
+            tokenizer,
+            arguments.max_seq_length,
+            packing=arguments.packing,
+            seed=run.seed,
+            folder=Path(arguments.data_cache_dir) if arguments.data_cache_dir else None,
+        )
+    set_seed(run.seed)
+    model = ElectraForPreTraining(config)
+    trainer = ElectraTrainer(
+        model=model,
+        args=run,
+        train_dataset=PretrainingSet(examples),
+        data_collator=_collator(arguments, tokenizer, run.seed),
+        processing_class=tokenizer,
+        callbacks=list(callbacks),
+    )
+    if trainer.is_world_process_zero():
+        print(_summary(source, model, examples, trainer), flush=True)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    discriminator = Path(run.output_dir, DISCRIMINATOR_FOLDER)
+    if trainer.is_world_process_zero():
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        trained.discriminator.save_pretrained(discriminator)
+        tokenizer.save_pretrained(discriminator)
+    trainer.accelerator.wait_for_everyone()
+    return PretrainResult(
+        Path(run.output_dir),
+        discriminator,
+        trainer.state.global_step,
+        model.num_parameters(),
+        trainer.state.log_history,
+    )
+
+
+def _check(arguments: PretrainArguments) -> None:
+    if (arguments.preset is None) == (arguments.config_file is None):
+        raise InputError("give either --preset or --config_file")
+    if (arguments.text_source is None) == (not arguments.train_file):
+        raise InputError("give either --text_source builtin or --train_file FILE ...")
+    if arguments.tokenizer_name and arguments.vocab_file:
+        raise InputError("give --tokenizer_name or --vocab_file, not both")
+    for name, value, known in (("packing", arguments.packing, PACKINGS), ("masking", arguments.masking, MASKINGS)):
+        if value not in known:
+            raise InputError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
+    if not 0 < arguments.mask_probability < 1:
+        raise InputError(f"--mask_probability must be between 0 and 1, not {arguments.mask_probability}")
+    if arguments.vocab_size < 200:
+        raise InputError(f"--vocab_size must be at least 200, not {arguments.vocab_size}")
+    if arguments.max_seq_length < 5 or max_predictions(arguments.max_seq_length, arguments.mask_probability) < 1:
+        raise InputError(f"--max_seq_length {arguments.max_seq_length} leaves no room for a prediction")
+
+
+def _tokenizer(arguments: PretrainArguments, source: TextSource) -> PreTrainedTokenizerBase:
+    if arguments.tokenizer_name:
+        return load_tokenizer(arguments.tokenizer_name)
+    if arguments.vocab_file:
+        return tokenizer_from_vocabulary(read_vocabulary(arguments.vocab_file))
+    sentences = (sentence for document in source.documents() for sentence in document)
+    return train_tokenizer(sentences, arguments.vocab_size, source.fingerprint)
+
+
+def _config(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> ElectraConfig:
+    changes = {name: getattr(arguments, name) for name in _ENCODER_FIELDS if getattr(arguments, name) is not None}
+    changes |= {"vocab_size": model_vocab_size(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    generator = None
+    if arguments.config_file:
+        discriminator, generator = _read_config(arguments.config_file, changes)
+    elif arguments.preset in electra_preset_names():
+        pair = electra_preset(arguments.preset, **changes)
+        discriminator, generator = pair.discriminator, pair.generator
+    else:
+        discriminator = preset(arguments.preset, **changes)
+    if arguments.generator_size is not None:
+        if not 0 < arguments.generator_size <= 1:
+            raise InputError(f"--generator_size must be above 0 and at most 1, not {arguments.generator_size}")
+        generator = generator_config(discriminator, arguments.generator_size, arguments.untied_generator_embeddings)
+    elif arguments.untied_generator_embeddings and generator is not None:
+        generator = EncoderConfig(**generator.to_dict() | {"embedding_size": generator.hidden_size})
+    if arguments.max_seq_length > discriminator.max_position_embeddings:
+        raise InputError(
+            f"--max_seq_length {arguments.max_seq_length} is above the model's max_position_embeddings "
+            f"({discriminator.max_position_embeddings})"
+        )
+    return ElectraConfig(
+        generator=generator,
+        discriminator=discriminator,
+        masked_lm_weight=arguments.masked_lm_weight,
+        discriminator_weight=arguments.discriminator_weight,
+        temperature=arguments.temperature,
+        disallow_correct=arguments.disallow_correct,
+        duplicate_draws="average" if arguments.masking == "electra" else "first",
+        untied_generator_embeddings=arguments.untied_generator_embeddings,
+    )
+
+
+def _read_config(path: str, changes: dict) -> tuple[EncoderConfig, EncoderConfig | None]:
+    """Discriminator and, if the file has one, generator. Changes apply to the first; the vocabulary to both."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--config_file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"--config_file {path}: not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"--config_file {path}: expected a JSON object")
+    vocabulary = {name: changes[name] for name in ("vocab_size", "pad_token_id")}
+    discriminator = EncoderConfig(**content.get("discriminator", content) | changes)
+    generator = content.get("generator")
+    return discriminator, EncoderConfig(**generator | vocabulary) if generator else None
+
+
+def _collator(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase, seed: int) -> MaskingCollator:
+    return MaskingCollator(
+        pad_id=tokenizer.pad_token_id,
+        cls_id=tokenizer.cls_token_id,
+        sep_id=tokenizer.sep_token_id,
+        mask_id=tokenizer.mask_token_id,
+        max_length=arguments.max_seq_length,
+        seed=seed,
+        mask_probability=arguments.mask_probability,
+        masking=arguments.masking,
+        pad_to_max_length=arguments.pad_to_max_length,
+    )
+
+
+def _summary(
+    source: TextSource, model: ElectraForPreTraining, examples: datasets.Dataset, trainer: ElectraTrainer
+) -> str:
+    args, config = trainer.args, model.config
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    per_epoch = max(1, -(-len(examples) // batch))
+    steps = args.max_steps if args.max_steps > 0 else round(per_epoch * args.num_train_epochs)
+    rows = {
+        "plan": config.discriminator.plan,
+        "parameters": f"{model.num_parameters():,} (discriminator {model.discriminator.num_parameters():,}, "
+        f"generator {model.generator.num_parameters():,}, shared embeddings counted once)"
+        if not config.untied_generator_embeddings
+        else f"{model.num_parameters():,}",
+        "text": f"{source.name}: {len(examples):,} examples, {token_count(examples):,} tokens, "
+        f"vocabulary {config.discriminator.vocab_size:,}",
+        "steps": f"{steps:,} of {batch} examples ({steps / per_epoch:.2f} epochs)",
+        "output": str(args.output_dir),
+    }
+    return "\n".join(f"{name:>10}: {value}" for name, value in rows.items())

@@ -1,0 +1,127 @@
+"""A Trainer that resumes exactly, and whose checkpoints are there whole or not at all."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import TrainerState
+
+from bertkernels.training.running_sums import RunningSums
+from bertkernels.training.sampler import EpochSampler
+from bertkernels.training.train_log import TrainLog
+
+_STATE_FILE = "trainer_state.json"
+
+
+class ResumableTrainer(Trainer):
+    """transformers' Trainer with three changes.
+
+    Data order depends on seed and epoch alone. A checkpoint is written to a temporary name and renamed when complete.
+    The logged loss is the mean since the last log line even where a checkpoint and a resume fall in between; it is
+    never filtered: a loss that is not a number is logged as such. The log is also written as JSON lines.
+    """
+
+    samples_with_epoch = False  # whether the training set's keys are (epoch, index)
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._sums = RunningSums(self.accelerator)
+        self._sampler: EpochSampler | None = None
+        self._staging: str | None = None
+        self.add_callback(_SetEpoch(self))
+        self.add_callback(TrainLog())
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs):
+        """As `Trainer.train`; takes the folder of a checkpoint."""
+        if resume_from_checkpoint is not None:
+            self._sums.load(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Tells the data order which epoch begins."""
+        if self._sampler is not None:
+            self._sampler.epoch = epoch
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._sums.add({"loss": loss})  # its share of the step's loss, where gradients are accumulated
+        return loss
+
+    def interval_averages(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
+        """What to log of the sums since the last log line, beside the loss."""
+        return {}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            sums = self._sums.total()
+            steps = self.state.global_step - self._sums.first_step
+            logs["loss"] = sums["loss"].item() / (steps * self.accelerator.num_processes)
+            logs.update(self.interval_averages(sums))
+            self._sums.reset(self.state.global_step)
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if getattr(self.args, "train_sampling_strategy", "random") != "random":
+            return super()._get_train_sampler(dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        self._sampler = EpochSampler(len(dataset), seed, self.samples_with_epoch)
+        return self._sampler
+
+    def _get_output_dir(self, trial) -> str:
+        return self._staging or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        run = Path(self._get_output_dir(trial))
+        name = f"checkpoint-{self.state.global_step}"
+        self._staging = str(run / f".writing-{name}")
+        if self.args.should_save:
+            shutil.rmtree(self._staging, ignore_errors=True)  # what a killed run left
+        self.accelerator.wait_for_everyone()
+        try:
+            super()._save_checkpoint(model, trial)
+            self._sums.save(Path(self._staging, name))
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                self._publish(Path(self._staging, name), run / name)
+        finally:
+            self._staging = None
+        self.accelerator.wait_for_everyone()
+
+    def _publish(self, written: Path, checkpoint: Path) -> None:
+        if self.state.best_model_checkpoint == str(written):
+            self.state.best_model_checkpoint = str(checkpoint)
+            self.state.save_to_json(str(written / _STATE_FILE))
+        if checkpoint.exists():
+            shutil.rmtree(checkpoint)
+        os.rename(written, checkpoint)
+        written.parent.rmdir()
+        limit = self.args.save_total_limit
+        if limit:
+            best = self.state.best_model_checkpoint
+            old = [path for path in checkpoints(checkpoint.parent) if path != checkpoint and str(path) != best]
+            kept = 1 + (best is not None and best != str(checkpoint))
+            for path in old[: len(old) - max(limit - kept, 0)]:
+                shutil.rmtree(path)
+
+
+class _SetEpoch(TrainerCallback):
+    """accelerate tells a sampler its epoch on some paths only; this does on all."""
+
+    def __init__(self, trainer: ResumableTrainer) -> None:
+        self._trainer = trainer
+
+    def on_epoch_begin(self, args, state: TrainerState, control, **kwargs) -> None:
+        self._trainer.start_epoch(int(state.epoch or 0))
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in an output folder, by their step."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        step = path.name.removeprefix("checkpoint-")
+        if step.isdecimal() and (path / _STATE_FILE).is_file():
+            found.append((int(step), path))
+    return [path for _, path in sorted(found)]

@@ -1,0 +1,55 @@
+"""transformers' TrainingArguments with this package's defaults, and the flags both trainers share."""
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+
+from bertkernels.training.output_folder import LAST
+
+
+@dataclass
+class RunArguments(TrainingArguments):
+    """TrainingArguments; TensorBoard is on, checkpoints are kept to the last three."""
+
+    report_to: None | str | list[str] = field(
+        default="tensorboard", metadata={"help": "Where to report to: tensorboard, none, or another of transformers'."}
+    )
+    save_total_limit: int | None = field(default=3, metadata={"help": "Checkpoints to keep, the newest."})
+    logging_steps: float = field(default=50, metadata={"help": "Steps between two log lines (below 1: of all steps)."})
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "nargs": "?",
+            "const": LAST,
+            "help": "Go on where a run stopped: from the last checkpoint in --output_dir, or from the one named here.",
+        },
+    )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Write into --output_dir although it is not empty; an earlier run goes."}
+    )
+
+    def __post_init__(self) -> None:
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
+        super().__post_init__()
+
+
+@dataclass
+class PretrainRunArguments(RunArguments):
+    """RunArguments with defaults for pre-training small models."""
+
+    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Decoupled; biases and LayerNorms are left out."})
+    adam_epsilon: float = field(default=1e-6, metadata={"help": "Epsilon of AdamW."})
+    per_device_train_batch_size: int = field(default=128, metadata={"help": "Batch size of one process and step."})
+
+
+@dataclass
+class FinetuneRunArguments(RunArguments):
+    """RunArguments with defaults for fine-tuning small models."""
+
+    learning_rate: float = field(default=3e-4, metadata={"help": "Peak learning rate."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Decoupled; biases and LayerNorms are left out."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps (below 1: of all steps)."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Batch size of one process and step."})
+    per_device_eval_batch_size: int = field(default=128, metadata={"help": "Batch size of one process, evaluation."})
