@@ -80,7 +80,7 @@ def can_run(op: str, impl: str, device: torch.device | str) -> tuple[bool, str]:
     if extension.C is None:
         return False, extension.REASON
     if not extension.has(f"{_launchers[op].compiled_as}_forward_{impl}"):
-        return False, f"the extension was built without {impl} code; build it with: {extension.BUILD_COMMAND}"
+        return False, f"the extension was built without {op} for {impl}; build it with: {extension.BUILD_COMMAND}"
     return True, ""
 
 
