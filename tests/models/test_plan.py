@@ -65,10 +65,7 @@ def random_plan(rng: random.Random) -> Plan:
         kind = rng.choice(sorted(KINDS))
         options = KINDS[kind].options
         chosen = rng.sample(sorted(options), rng.randint(0, len(options)))
-        values = {
-            name: rng.choice([1, 2, 9]) if options[name] is int else rng.choice([0.5, 2, 3.25]) for name in chosen
-        }
-        return SublayerSpec(kind, values)
+        return SublayerSpec(kind, {name: rng.choice(values[options[name]]) for name in chosen})
 
     blocks = []
     for _ in range(rng.randint(1, 6)):
