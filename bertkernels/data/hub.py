@@ -1,0 +1,46 @@
+"""Labelled text from the Hugging Face hub, by name."""
+
+import datasets
+
+from bertkernels.data.labelled_text import Columns, LabelledText, labelled_text
+from bertkernels.data.tables import Record
+from bertkernels.errors import InputError
+
+_EVALUATION_SPLITS = ("validation", "validation_matched", "validation_mismatched", "dev", "test")
+
+
+def read_hub(
+    name: str, config: str | None, columns: Columns, regression: bool
+) -> tuple[LabelledText, dict[str, LabelledText]]:
+    """Training rows and evaluation rows by split: the validation splits, or the test split if there are none.
+
+    Raises InputError where the set cannot be had (no network and not downloaded before, or no such name).
+    """
+    try:
+        splits = datasets.load_dataset(name, config)
+    except Exception as error:  # the library raises its own, httpx's and huggingface_hub's errors here
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the data set {name!r} could not be loaded from the hub ({type(error).__name__}: {reason}); without a "
+            "network use --train_file, --glue_dir or --text_source builtin"
+        ) from error
+    if "train" not in splits:
+        raise InputError(f"the data set {name!r} has no split train; splits: {', '.join(splits)}")
+    usual = [split for split in _EVALUATION_SPLITS if split in splits]
+    if len(usual) > 1:
+        usual = [split for split in usual if split != "test"]
+    rows = {split: _rows(name, split, splits[split], columns, regression) for split in ["train", *usual]}
+    return rows.pop("train"), rows
+
+
+def _rows(name: str, split: str, data: datasets.Dataset, columns: Columns, regression: bool) -> LabelledText:
+    named = {key: kind.names for key, kind in data.features.items() if isinstance(kind, datasets.ClassLabel)}
+    records = []
+    for number, fields in enumerate(data):
+        for key, names in named.items():
+            if fields[key] is not None and fields[key] >= 0:
+                fields[key] = names[fields[key]]
+        records.append(Record(f"{name}/{split}, row {number}", fields))
+    if not records:
+        raise InputError(f"{name}/{split} is empty")
+    return labelled_text(records, columns, regression)

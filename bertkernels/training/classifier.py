@@ -1,0 +1,80 @@
+"""The model to fine-tune: a pre-trained encoder of ours or of Hugging Face's, or one that starts from nothing."""
+
+import json
+from pathlib import Path
+
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+import bertkernels.models.auto  # noqa: F401  (makes our models known to the Auto classes)
+from bertkernels.data.tokenizer import model_vocab_size
+from bertkernels.errors import InputError
+from bertkernels.models.electra import ElectraConfig
+from bertkernels.models.presets import preset
+
+
+def encoder_folder(name_or_path: str) -> str:
+    """The folder of the encoder itself: of a pre-trained pair, the discriminator's."""
+    config = Path(name_or_path, "config.json")
+    if Path(name_or_path).is_dir() and not config.is_file():
+        raise InputError(f"{name_or_path} holds no model: there is no config.json")
+    if config.is_file():
+        try:
+            kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"{config}: not a valid model configuration ({error})") from error
+        if kind == ElectraConfig.model_type:
+            return str(Path(name_or_path, "discriminator"))
+    return name_or_path
+
+
+def pretrained_classifier(name_or_path: str, labels: list[str] | None, from_scratch: bool = False) -> PreTrainedModel:
+    """The encoder with a new head for these labels (None: regression); `from_scratch` takes its configuration only.
+
+    Raises InputError where there is no model, or where weights of the encoder itself are missing: a model that starts
+    from random weights unasked would train and mean nothing.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no model could be loaded from {name_or_path}: {_first_line(error)}") from error
+    _set_labels(config, labels)
+    if from_scratch:
+        return AutoModelForSequenceClassification.from_config(config)
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            name_or_path, config=config, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"no model could be loaded from {name_or_path}: {_first_line(error)}") from error
+    prefix = f"{model.base_model_prefix}."
+    missing = sorted(name for name in report["missing_keys"] if name.startswith(prefix) and ".pooler." not in name)
+    if missing:
+        raise InputError(f"{name_or_path} lacks {len(missing)} weights of the encoder, such as {missing[0]}")
+    return model
+
+
+def preset_classifier(name: str, tokenizer: PreTrainedTokenizerBase, labels: list[str] | None) -> PreTrainedModel:
+    """A published encoder with random weights and this tokenizer's vocabulary."""
+    config = preset(name, vocab_size=model_vocab_size(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    _set_labels(config, labels)
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+def _set_labels(config: PreTrainedConfig, labels: list[str] | None) -> None:
+    if labels is None:
+        config.num_labels = 1
+        config.problem_type = "regression"
+    else:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: number for number, label in enumerate(labels)}
+        config.problem_type = "single_label_classification"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
