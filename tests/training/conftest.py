@@ -1,0 +1,68 @@
+"""Tiny text and tiny models to train."""
+
+import random
+
+import pytest
+import torch
+
+from bertkernels.training.pretrain import PretrainArguments
+from bertkernels.training.training_arguments import PretrainRunArguments
+
+_WORDS = (
+    "the a kernel reads writes every row column of tensor matrix and then adds it to another one while fast "
+    "slow large small memory holds what was before sums are kept in registers until done"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Bitwise equal runs need one number of threads; and tests share the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny_text(tmp_path, monkeypatch):
+    """A text file of made-up sentences, and a cache folder of the test's own."""
+    monkeypatch.setenv("BERTKERNELS_CACHE", str(tmp_path / "cache"))
+    generator = random.Random(0)
+    lines = []
+    for _ in range(60):
+        lines += [" ".join(generator.choices(_WORDS, k=generator.randint(4, 14))) for _ in range(6)] + [""]
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tiny_pretraining(tiny_text):
+    """Makes the arguments of a pre-training run of a fraction of a second; keyword arguments go to the run's."""
+
+    def make(output_dir, **changes):
+        arguments = PretrainArguments(
+            preset="convbert-small",
+            plan="2*(mixed ffn)",
+            hidden_size=32,
+            embedding_size=16,
+            num_attention_heads=2,
+            intermediate_size=64,
+            generator_size=0.5,
+            train_file=[str(tiny_text)],
+            vocab_size=200,
+            max_seq_length=32,
+        )
+        settings = {
+            "max_steps": 24,
+            "logging_steps": 5,
+            "save_steps": 7,
+            "per_device_train_batch_size": 4,
+            "gradient_accumulation_steps": 2,
+            "use_cpu": True,
+            "disable_tqdm": True,
+            "report_to": "none",
+        }
+        return arguments, PretrainRunArguments(output_dir=str(output_dir), **settings | changes)
+
+    return make
