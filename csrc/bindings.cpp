@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/bias_activation.h"
+#include "cpu/depthwise_conv.h"
 #include "cpu/isa.h"
 #include "cpu/light_conv.h"
 
@@ -118,6 +120,109 @@ void bind_light_conv(py::module_& m) {
   });
 }
 
+// (B, T, C, K, address of lengths or 0, address of cu_seqlens or 0, causal, dtype).
+DepthwiseConvShape depthwise_conv_shape(const py::tuple& x) {
+  DepthwiseConvShape shape;
+  shape.sequences = sequences(x[0].cast<std::int64_t>(), x[1].cast<std::int64_t>(), x[4].cast<std::uintptr_t>(),
+                              x[5].cast<std::uintptr_t>());
+  shape.channels = x[2].cast<std::int64_t>();
+  shape.taps = x[3].cast<std::int64_t>();
+  shape.causal = x[6].cast<bool>();
+  shape.dtype = static_cast<DType>(x[7].cast<int>());
+  return shape;
+}
+
+DepthwiseConvForward depthwise_conv_forward_call(const py::tuple& shape, const py::tuple& x, const py::tuple& weight,
+                                                 std::uintptr_t bias, const py::tuple& out) {
+  DepthwiseConvForward call;
+  call.shape = depthwise_conv_shape(shape);
+  const bool packed = call.shape.sequences.cu_seqlens != nullptr;
+  call.x = operand(x, packed);
+  call.weight = operand(weight, true);
+  call.bias = reinterpret_cast<const void*>(bias);
+  call.out = operand(out, packed);
+  return call;
+}
+
+// Outputs are contiguous; address 0 where they are not wanted.
+DepthwiseConvBackward depthwise_conv_backward_call(const py::tuple& shape, const py::tuple& grad, const py::tuple& x,
+                                                   const py::tuple& weight, std::uintptr_t d_x,
+                                                   std::uintptr_t d_weight, std::uintptr_t d_bias) {
+  DepthwiseConvBackward call;
+  call.shape = depthwise_conv_shape(shape);
+  const bool packed = call.shape.sequences.cu_seqlens != nullptr;
+  call.grad = operand(grad, packed);
+  call.x = operand(x, packed);
+  call.weight = operand(weight, true);
+  call.d_x.data = reinterpret_cast<void*>(d_x);
+  call.d_x.batch = packed ? 0 : call.shape.sequences.tokens * call.shape.channels;
+  call.d_x.token = call.shape.channels;
+  call.d_weight = reinterpret_cast<void*>(d_weight);
+  call.d_bias = reinterpret_cast<void*>(d_bias);
+  return call;
+}
+
+void bind_depthwise_conv(py::module_& m) {
+  m.def("depthwise_conv_forward_cpu", [](const py::tuple& shape, const py::tuple& x, const py::tuple& weight,
+                                         std::uintptr_t bias, const py::tuple& out, int threads) {
+    const auto call = depthwise_conv_forward_call(shape, x, weight, bias, out);
+    check_contents("depthwise_conv", call.shape.sequences);
+    py::gil_scoped_release release;
+    require_memory(BERTKERNELS_CALL(depthwise_conv_forward, call, threads));
+  });
+  m.def("depthwise_conv_backward_cpu", [](const py::tuple& shape, const py::tuple& grad, const py::tuple& x,
+                                          const py::tuple& weight, std::uintptr_t d_x, std::uintptr_t d_weight,
+                                          std::uintptr_t d_bias, int threads) {
+    const auto call = depthwise_conv_backward_call(shape, grad, x, weight, d_x, d_weight, d_bias);
+    check_contents("depthwise_conv", call.shape.sequences);
+    py::gil_scoped_release release;
+    require_memory(BERTKERNELS_CALL(depthwise_conv_backward, call, threads));
+  });
+}
+
+Matrix matrix(const py::tuple& x) {
+  return {reinterpret_cast<void*>(x[0].cast<std::uintptr_t>()), x[1].cast<std::int64_t>()};
+}
+
+// (M, C, activation, dtype).
+BiasActivationShape bias_activation_shape(const py::tuple& x) {
+  BiasActivationShape shape;
+  shape.rows = x[0].cast<std::int64_t>();
+  shape.columns = x[1].cast<std::int64_t>();
+  shape.activation = static_cast<Activation>(x[2].cast<int>());
+  shape.dtype = static_cast<DType>(x[3].cast<int>());
+  return shape;
+}
+
+BiasActivationForward bias_activation_forward_call(const py::tuple& shape, const py::tuple& x, std::uintptr_t bias,
+                                                   const py::tuple& out) {
+  return {bias_activation_shape(shape), matrix(x), reinterpret_cast<const void*>(bias), matrix(out)};
+}
+
+// Address 0 for outputs that are not wanted.
+BiasActivationBackward bias_activation_backward_call(const py::tuple& shape, const py::tuple& grad, const py::tuple& x,
+                                                     std::uintptr_t bias, const py::tuple& d_x,
+                                                     std::uintptr_t d_bias) {
+  return {bias_activation_shape(shape),         matrix(grad), matrix(x),
+          reinterpret_cast<const void*>(bias), matrix(d_x),  reinterpret_cast<void*>(d_bias)};
+}
+
+void bind_bias_activation(py::module_& m) {
+  m.def("bias_activation_forward_cpu",
+        [](const py::tuple& shape, const py::tuple& x, std::uintptr_t bias, const py::tuple& out, int threads) {
+          const auto call = bias_activation_forward_call(shape, x, bias, out);
+          py::gil_scoped_release release;
+          require_memory(BERTKERNELS_CALL(bias_activation_forward, call, threads));
+        });
+  m.def("bias_activation_backward_cpu", [](const py::tuple& shape, const py::tuple& grad, const py::tuple& x,
+                                           std::uintptr_t bias, const py::tuple& d_x, std::uintptr_t d_bias,
+                                           int threads) {
+    const auto call = bias_activation_backward_call(shape, grad, x, bias, d_x, d_bias);
+    py::gil_scoped_release release;
+    require_memory(BERTKERNELS_CALL(bias_activation_backward, call, threads));
+  });
+}
+
 }  // namespace
 }  // namespace bertkernels
 
@@ -130,4 +235,6 @@ PYBIND11_MODULE(_C, m) {
   m.attr("cuda_archs") = py::tuple();
 #endif
   bertkernels::bind_light_conv(m);
+  bertkernels::bind_depthwise_conv(m);
+  bertkernels::bind_bias_activation(m);
 }

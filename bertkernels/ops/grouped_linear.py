@@ -42,7 +42,7 @@ def grouped_linear(
     """
     check("grouped_linear", x, weight, bias, activation)
     differentiated = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    keep = activation is not None and differentiated and torch.is_grad_enabled()
+    keep = differentiated and torch.is_grad_enabled()
     return grouped_linear_op(x, weight, bias, activation, keep, dispatch.requested(impl))[0]
 
 
@@ -105,8 +105,8 @@ def _argument(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) 
 
 
 # -- the registered op: (x, weight, bias, activation, keep, impl) -> (out, product) ------------------------------------
-# `keep` asks for the product without bias and activation beside the output (else it is empty): the backward pass starts
-# from it, or computes it anew where it was not kept.
+# With `keep` the product without bias and activation comes beside the output (empty without, and where there is no
+# activation): the backward pass starts from it, or computes it anew where it was not kept.
 
 
 def _forward(x, weight, bias, activation, keep, impl):
@@ -115,7 +115,7 @@ def _forward(x, weight, bias, activation, keep, impl):
     launch = launch_forward.select(x.device.type, impl)
     if out.numel():
         rows = as_matrix(out)  # [M, G·O]
-        launch(rows, product.view(rows.shape) if keep else None, as_matrix(x), weight, bias, activation)
+        launch(rows, product.view(rows.shape) if product.numel() else None, as_matrix(x), weight, bias, activation)
     return out, product
 
 
@@ -128,7 +128,7 @@ def _check_dtypes(x, weight, bias):
 
 def _forward_fake(x, weight, bias, activation, keep, impl):
     shape = (*x.shape[:-1], weight.shape[0] * weight.shape[2])
-    return x.new_empty(shape), x.new_empty(shape if keep else 0)
+    return x.new_empty(shape), x.new_empty(shape if keep and activation is not None else 0)
 
 
 def _backward(grad, x, weight, bias, product, activation, wanted, impl):
