@@ -1,0 +1,1 @@
+"""Measures ops and encoders beside their peers: `bertkernels bench`, and the pytest wrappers in `benchmarks/`."""

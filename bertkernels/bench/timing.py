@@ -1,0 +1,163 @@
+"""Times several callables fairly: in one process, taking turns, medians with their spread."""
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+_TURN_SECONDS = 0.005  # a callable quicker than this is called several times a turn
+_CALLS_A_TURN = 20
+_FLUSH_BYTES = 256 * 2**20  # more than the last-level cache of any GPU so far
+_HIDE_LAUNCHES_CYCLES = 1_000_000  # of the GPU: about half a millisecond
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Quantiles of one callable's times in microseconds, over `calls` timed calls.
+
+    peak_bytes: memory that one call takes at its peak beyond what was there before; None on the CPU.
+    """
+
+    p20: float
+    p50: float
+    p80: float
+    calls: int
+    peak_bytes: int | None = None
+
+
+def interleaved(
+    callables: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 5,
+    seconds: float = 1.0,
+    warmup: int = 2,
+    device: torch.device | str = "cpu",
+    threads: int | None = None,
+    hide_launches: bool = False,
+) -> dict[str, Timing]:
+    """Times the callables in turns, so that whatever else the machine does hits all of them alike.
+
+    A round gives each callable one turn, in an order shuffled anew each time (always the same in every run). A turn of
+    a quick callable starts with an untimed call and has up to 20 timed ones: each meets its own data in the cache, not
+    what the one before it left there. On a GPU, events time one call a turn, after a write over the whole L2 cache.
+    What a call returns is freed outside the timed span. Compare the results as ratios: absolute times of different runs
+    differ with the machine's mood.
+
+    Args:
+        callables: name → function of no arguments; at least one.
+        rounds: turns that each callable gets at least.
+        seconds: go on for this long in all, however many rounds that makes.
+        warmup: untimed calls of each callable first; the first one may compile.
+        device: where they run, "cpu" or "cuda".
+        threads: torch's threads during the measurement, if not as they are.
+        hide_launches: CUDA only: queue each call behind a short pause, so that kernels are timed and not the time that
+            Python takes to launch them. For single ops; an encoder's launches are part of what its user waits for.
+
+    Returns:
+        name → `Timing`, in the order of `callables`.
+    """
+    if not callables:
+        raise ValueError("interleaved: callables is empty")
+    if rounds < 1 or warmup < 1:
+        raise ValueError(f"interleaved: rounds and warmup must be at least 1, got {rounds} and {warmup}")
+    device = torch.device(device)
+    with _thread_count(threads):
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                turn = _CudaTurns(callables, warmup, hide_launches)
+                samples = _rounds(turn, list(callables), rounds, seconds)
+        else:
+            turn = _CpuTurns(callables, warmup)
+            samples = _rounds(turn, list(callables), rounds, seconds)
+    return {name: _timing(samples[name], turn.peak_bytes.get(name)) for name in callables}
+
+
+@contextlib.contextmanager
+def _thread_count(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _rounds(
+    turn: Callable[[str], list[float]], names: list[str], rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    order = random.Random(0)
+    start = time.perf_counter()
+    done = 0
+    while done < rounds or time.perf_counter() - start < seconds:
+        for name in order.sample(names, len(names)):
+            samples[name] += turn(name)
+        done += 1
+    return samples
+
+
+class _CpuTurns:
+    def __init__(self, callables: Mapping[str, Callable[[], object]], warmup: int):
+        self.callables = callables
+        self.peak_bytes: dict[str, int] = {}
+        self.calls = {name: self._calls_a_turn(function, warmup) for name, function in callables.items()}
+
+    def _calls_a_turn(self, function: Callable[[], object], warmup: int) -> int:
+        for _ in range(warmup):
+            elapsed = self._time(function)
+        return min(_CALLS_A_TURN, max(1, int(_TURN_SECONDS / max(elapsed, 1e-9))))
+
+    def __call__(self, name: str) -> list[float]:
+        function, calls = self.callables[name], self.calls[name]
+        if calls > 1:
+            function()
+        return [self._time(function) for _ in range(calls)]
+
+    @staticmethod
+    def _time(function: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        result = function()
+        elapsed = time.perf_counter() - start
+        del result
+        return elapsed
+
+
+class _CudaTurns:
+    def __init__(self, callables: Mapping[str, Callable[[], object]], warmup: int, hide_launches: bool):
+        self.callables = callables
+        self.hide_launches = hide_launches
+        self.flush = torch.empty(_FLUSH_BYTES, dtype=torch.uint8, device="cuda")
+        self.peak_bytes = {name: self._peak(function, warmup) for name, function in callables.items()}
+
+    @staticmethod
+    def _peak(function: Callable[[], object], warmup: int) -> int:
+        for _ in range(warmup):
+            function()
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+
+    def __call__(self, name: str) -> list[float]:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.flush.zero_()
+        if self.hide_launches:
+            torch.cuda._sleep(_HIDE_LAUNCHES_CYCLES)
+        start.record()
+        result = self.callables[name]()
+        end.record()
+        end.synchronize()
+        del result
+        return [start.elapsed_time(end) * 1e-3]
+
+
+def _timing(seconds: list[float], peak_bytes: int | None) -> Timing:
+    quantiles = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
+    p20, p50, p80 = torch.tensor(seconds, dtype=torch.float64).mul(1e6).quantile(quantiles).tolist()
+    return Timing(p20, p50, p80, len(seconds), peak_bytes)
