@@ -8,16 +8,36 @@ import pytest
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
+_GOLDEN = (
+    [Path(os.environ["BERTKERNELS_GOLDEN"])]
+    if os.environ.get("BERTKERNELS_GOLDEN")
+    else [_CHECKOUT.parent / "shared" / "golden", _CHECKOUT / "tests" / "golden" / "data"]
+)
+
+
+def pytest_configure(config) -> None:
+    config.addinivalue_line("markers", "recordings(pattern): runs once for every recording, as argument `recording`")
+
+
+def pytest_generate_tests(metafunc) -> None:
+    """Discovers recordings: a test marked `recordings("convbert/**/encoder.npz")` gets each such file there is."""
+    marker = metafunc.definition.get_closest_marker("recordings")
+    if marker is None:
+        return
+    folder = next((place for place in _GOLDEN if place.is_dir()), None)
+    found = sorted(folder.glob(marker.args[0])) if folder else []
+    cases = [pytest.param(path, id=str(path.relative_to(folder).with_suffix(""))) for path in found]
+    nothing = pytest.mark.skip(f"no recordings {marker.args[0]} in {folder or _GOLDEN}")
+    metafunc.parametrize("recording", cases or [pytest.param(None, marks=nothing)], scope="module")
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Recordings of the original programs: $BERTKERNELS_GOLDEN, ../shared/golden or tests/golden/data."""
-    places = [_CHECKOUT.parent / "shared" / "golden", _CHECKOUT / "tests" / "golden" / "data"]
-    if os.environ.get("BERTKERNELS_GOLDEN"):
-        places = [Path(os.environ["BERTKERNELS_GOLDEN"])]
-    for place in places:
+    for place in _GOLDEN:
         if place.is_dir():
             return place
-    pytest.skip(f"no recordings: none of {', '.join(map(str, places))} is a folder (set BERTKERNELS_GOLDEN)")
+    pytest.skip(f"no recordings: none of {', '.join(map(str, _GOLDEN))} is a folder (set BERTKERNELS_GOLDEN)")
 
 
 @pytest.fixture(scope="session")
