@@ -31,6 +31,7 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x [B, T, C], or packed [total, C] → the same shape."""
         shape = (self.heads, self.head_size)
+        x = layout.clear_padding(x)
         context = ops.attention(
             self.query(x).unflatten(-1, shape),  # [B, T, H, D]
             self.key(x).unflatten(-1, shape),

@@ -11,8 +11,8 @@ class Layout(NamedTuple):
     Padded form, x [B, T, C]:
         attention_mask: bool (True: may be attended) or additive float, broadcastable to [B, H, T, T]. Only attention
             reads it: alone, it lets padding take part in convolutions, as in the released ConvBERT and LV-BERT code.
-        lengths: int32 [B]. Convolutions take tokens past the length as zeros, and without an attention_mask attention
-            ignores them.
+        lengths: int32 [B]. Tokens past the length are padding that nothing reads, whatever it holds: zeros to
+            convolutions, and (where there is no attention_mask) masked in attention.
     Packed form, x [total, C]:
         cu_seqlens: int32 [B + 1]; sequence b is rows cu_seqlens[b] to cu_seqlens[b + 1] - 1.
         max_seqlen: length of the longest sequence.
@@ -29,7 +29,16 @@ class Layout(NamedTuple):
         """The mask over keys for `tokens` padded positions: attention_mask, or bool [B, 1, 1, T] made of lengths."""
         if self.attention_mask is not None or self.lengths is None:
             return self.attention_mask
-        return (torch.arange(tokens, device=self.lengths.device) < self.lengths[:, None])[:, None, None, :]
+        return self._real(tokens)[:, None, None, :]
+
+    def clear_padding(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, T, C] with zeros past the lengths: masked keys have weight 0, but 0 · NaN would still be NaN."""
+        if self.lengths is None:
+            return x
+        return x.masked_fill(~self._real(x.shape[1])[..., None], 0)
+
+    def _real(self, tokens: int) -> torch.Tensor:
+        return torch.arange(tokens, device=self.lengths.device) < self.lengths[:, None]  # [B, T]
 
 
 ALL_TOKENS = Layout()  # padded form without padding

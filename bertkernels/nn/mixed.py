@@ -48,6 +48,7 @@ class MixedAttention(nn.Module):
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x [B, T, C], or packed [total, C] → the same shape."""
         shape = (self.heads, self.head_size)
+        x = layout.clear_padding(x)
         query = self.query(x).unflatten(-1, shape)  # [B, T, H, D]
         conv_logits = ops.span_conv_logits(  # [B, T, H, K]
             x,

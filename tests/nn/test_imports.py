@@ -1,0 +1,8 @@
+import subprocess
+import sys
+
+
+def test_nn_needs_torch_only():
+    code = "import sys, bertkernels.nn; sys.exit(' '.join({'transformers', 'datasets', 'accelerate'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

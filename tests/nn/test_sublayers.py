@@ -1,0 +1,253 @@
+"""Sub-layers alone: against torch's own layers, and the three forms of a batch against each other."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from bertkernels.nn import (
+    ACTIVATIONS,
+    Attention,
+    DepthwiseConv1d,
+    FeedForward,
+    GlorotLinear,
+    GroupedLinear,
+    Layout,
+    MixedAttention,
+    PostNorm,
+)
+
+B, T, C = 3, 9, 16
+LENGTHS = [9, 4, 1]
+
+MAKERS = {
+    "attention": lambda: Attention(C, heads=4),
+    "narrow attention": lambda: Attention(C, heads=2, head_size=3),
+    "mixed": lambda: MixedAttention(C, heads=2, kernel_size=5),
+    "mixed, wide": lambda: MixedAttention(C, heads=4, head_size=4, kernel_size=3),
+    "mixed, even kernel wider than the sequence": lambda: MixedAttention(C, heads=1, head_size=8, kernel_size=12),
+    "depthwise": lambda: DepthwiseConv1d(C, 5),
+    "ffn": lambda: FeedForward(C, 24),
+    "grouped ffn": lambda: FeedForward(C, 24, groups=4),
+    "post norm": lambda: PostNorm(MixedAttention(C, heads=2), C),
+}
+
+
+@pytest.fixture(params=MAKERS)
+def module(request):
+    torch.manual_seed(0)
+    return MAKERS[request.param]().eval()
+
+
+def inputs():
+    return torch.randn(B, T, C, generator=torch.Generator().manual_seed(1))
+
+
+def real():
+    return torch.arange(T) < torch.tensor(LENGTHS)[:, None]
+
+
+def alone(module, x):
+    """Each sequence without its padding."""
+    return [module(x[row : row + 1, :length])[0] for row, length in enumerate(LENGTHS)]
+
+
+def test_padding_past_the_lengths_is_not_read(module):
+    x = inputs().masked_fill(~real()[..., None], float("nan")).requires_grad_()
+    out = module(x, Layout(lengths=torch.tensor(LENGTHS, dtype=torch.int32)))
+    assert out.shape == (B, T, C)
+    torch.testing.assert_close(out[real()], torch.cat(alone(module, inputs())), atol=1e-6, rtol=1e-5)
+    if not isinstance(module, (FeedForward, PostNorm)):  # these work on each token, padding too
+        out[real()].sum().backward()
+        assert all(p.grad.isfinite().all() for p in (x, *module.parameters()))
+
+
+def test_lengths_equal_sequences_alone(module):
+    out = module(inputs(), Layout(lengths=torch.tensor(LENGTHS, dtype=torch.int32)))
+    torch.testing.assert_close(out[real()], torch.cat(alone(module, inputs())), atol=1e-6, rtol=1e-5)
+
+
+def test_packed_sequences_equal_sequences_alone(module):
+    ends = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0)], dtype=torch.int32)
+    for longest in (max(LENGTHS), None):
+        out = module(inputs()[real()], Layout(cu_seqlens=ends, max_seqlen=longest))
+        torch.testing.assert_close(out, torch.cat(alone(module, inputs())), atol=1e-6, rtol=1e-5)
+
+
+def test_gradients_reach_everything(module):
+    x = inputs().requires_grad_()
+    weights = torch.randn(B, T, C, generator=torch.Generator().manual_seed(2))
+    (module(x) * weights).sum().backward()
+    for tensor in (x, *module.parameters()):
+        assert tensor.grad is not None and tensor.grad.isfinite().all()
+
+
+def test_compiles_to_one_graph(module):
+    torch._dynamo.reset()
+    out = torch.compile(module, backend="aot_eager", fullgraph=True)(inputs())
+    torch.testing.assert_close(out, module(inputs()))
+
+
+# -- attention ---------------------------------------------------------------------------------------------------------
+
+
+def test_attention_is_torchs():
+    torch.manual_seed(0)
+    module = Attention(C, heads=4).eval()
+    theirs = nn.MultiheadAttention(C, 4, batch_first=True).eval()
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([module.query.weight, module.key.weight, module.value.weight]))
+        theirs.in_proj_bias.copy_(torch.cat([module.query.bias, module.key.bias, module.value.bias]))
+        theirs.out_proj.load_state_dict(module.output.state_dict())
+    x = inputs()
+    expected, maps = theirs(x, x, x, key_padding_mask=~real(), average_attn_weights=False)
+    bool_mask = real()[:, None, None, :]
+    added = torch.zeros(B, 1, 1, T).masked_fill(~bool_mask, float("-inf"))
+    for mask in (bool_mask, added):
+        torch.testing.assert_close(module(x, Layout(attention_mask=mask)), expected, atol=1e-6, rtol=1e-5)
+        found = module.attention_probs(x, Layout(attention_mask=mask))
+        torch.testing.assert_close(found, maps, atol=1e-6, rtol=1e-5)
+
+
+def test_attention_probs_need_the_padded_form():
+    module = Attention(C, heads=4)
+    with pytest.raises(ValueError, match="padded form"):
+        module.attention_probs(torch.randn(4, C), Layout(cu_seqlens=torch.tensor([0, 4], dtype=torch.int32)))
+
+
+def test_attention_dropout_is_for_training():
+    torch.manual_seed(0)
+    module = Attention(C, heads=4, dropout=0.5)
+    assert not torch.equal(module(inputs()), module(inputs()))
+    module.eval()
+    assert torch.equal(module(inputs()), module(inputs()))
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="hidden_size 16 must be divisible by the number of heads, 3"):
+        Attention(16, heads=3)
+    with pytest.raises(ValueError, match="divisible by the number of heads, 6"):
+        MixedAttention(16, heads=3)
+    assert Attention(16, heads=3, head_size=4)(inputs()).shape == (B, T, C)
+
+
+# -- mixed attention ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taps", [1, 4, 5])
+def test_mixed_attention_is_the_papers_formula(taps):
+    torch.manual_seed(0)
+    module = MixedAttention(C, heads=2, head_size=3, kernel_size=taps).double().eval()
+    x = inputs().double()
+    left = (taps - 1) // 2
+    padded = functional.pad(x, (0, 0, left, taps - 1 - left))
+    span = sum(padded[:, k : k + T] * module.depthwise.weight[:, k] for k in range(taps))
+    query = module.query(x)
+    kernels = module.conv_kernel(module.pointwise(span) * query).view(B, T, 2, taps).softmax(-1)
+    values = functional.pad(module.conv_value(x), (0, 0, left, taps - 1 - left)).view(B, T + taps - 1, 2, 3)
+    convolved = sum(kernels[..., k, None] * values[:, k : k + T] for k in range(taps))  # [B, T, H, D]
+    keys, plain = module.key(x).view(B, T, 2, 3), module.value(x).view(B, T, 2, 3)
+    maps = (torch.einsum("bthd,bshd->bhts", query.view(B, T, 2, 3), keys) / 3**0.5).softmax(-1)
+    attended = torch.einsum("bhts,bshd->bthd", maps, plain)
+    expected = module.output(torch.cat([attended, convolved], dim=2).flatten(2))
+    torch.testing.assert_close(module(x), expected)
+    torch.testing.assert_close(module.attention_probs(x), maps)
+
+
+# -- depthwise, grouped, feed-forward ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_depthwise_is_torchs(bias):
+    torch.manual_seed(0)
+    module = DepthwiseConv1d(C, 5, bias=bias)
+    theirs = nn.Conv1d(C, C, 5, padding=2, groups=C, bias=bias)
+    theirs.load_state_dict({**module.state_dict(), "weight": module.weight.unsqueeze(1)})
+    torch.testing.assert_close(module(inputs()), theirs(inputs().transpose(1, 2)).transpose(1, 2))
+
+
+def test_causal_depthwise_does_not_see_the_future():
+    torch.manual_seed(0)
+    module = DepthwiseConv1d(C, 5, causal=True)
+    x = inputs()
+    changed = x.clone()
+    changed[:, 5:] += 1
+    before, after = module(x), module(changed)
+    assert torch.equal(before[:, :5], after[:, :5]) and not torch.equal(before[:, 5:], after[:, 5:])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_grouped_linear_is_linear_layers_side_by_side(activation, bias):
+    torch.manual_seed(0)
+    module = GroupedLinear(C, 24, 4, bias=bias, activation=activation)
+    parts = []
+    for group, chunk in enumerate(inputs().chunk(4, dim=-1)):
+        part = chunk @ module.weight[group]
+        parts.append(part + module.bias.chunk(4)[group] if bias else part)
+    torch.testing.assert_close(module(inputs()), ACTIVATIONS[activation](torch.cat(parts, dim=-1)))
+
+
+def test_one_group_is_a_linear_layer():
+    torch.manual_seed(0)
+    grouped, whole = GroupedLinear(C, 24, 1), nn.Linear(C, 24)
+    whole.load_state_dict({"weight": grouped.weight[0].T, "bias": grouped.bias})
+    torch.testing.assert_close(grouped(inputs()), whole(inputs()))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "linear"])
+def test_feed_forward(groups, activation):
+    torch.manual_seed(0)
+    module = FeedForward(C, 24, groups=groups, activation=activation)
+
+    def apply(layer, x):
+        if groups == 1:
+            return functional.linear(x, layer.weight, layer.bias)
+        return functional.linear(x, torch.block_diag(*layer.weight).T, layer.bias)
+
+    middle = ACTIVATIONS[activation](apply(module.up, inputs()))
+    torch.testing.assert_close(module(inputs()), apply(module.down, middle))
+    assert middle.shape == (B, T, 24)
+
+
+def test_post_norm():
+    torch.manual_seed(0)
+    module = PostNorm(FeedForward(C, 24), C, dropout=0.5, eps=1e-3).eval()
+    x = inputs()
+    expected = functional.layer_norm(x + module.function(x), (C,), module.norm.weight, module.norm.bias, 1e-3)
+    torch.testing.assert_close(module(x), expected)
+    assert not torch.equal(module.train()(x), module(x))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: GroupedLinear(16, 24, 3), "groups must divide"),
+        (lambda: GroupedLinear(16, 24, 0), "groups must divide"),
+        (lambda: GroupedLinear(16, 24, 4, activation="swish"), "activation must be one of gelu"),
+        (lambda: FeedForward(16, 24, activation="swish"), "activation must be one of gelu"),
+        (lambda: DepthwiseConv1d(16, 0), "at least 1"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# -- initialisation of modules used alone ------------------------------------------------------------------------------
+
+
+def test_modules_alone_start_as_torchs_do():
+    torch.manual_seed(0)
+    grouped, depthwise = GroupedLinear(400, 400, 4), DepthwiseConv1d(2000, 9)
+    for parameter, bound in (
+        (grouped.weight, 0.1),
+        (grouped.bias, 0.1),
+        (depthwise.weight, 1 / 3),
+        (depthwise.bias, 1 / 3),
+    ):
+        assert 0.95 * bound < parameter.abs().max() <= bound
+    glorot = GlorotLinear(100, 50)
+    bound = (6 / 150) ** 0.5
+    assert 0.99 * bound < glorot.weight.abs().max() <= bound and (glorot.bias == 0).all()
