@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .configuration import EncoderConfig
 
 
+LARGEST = 999_999_999  # value of an option
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of sub-layer.
@@ -98,6 +101,8 @@ def check_option(kind: str, name: str, value: object) -> float:
         raise InputError(f"{kind}[{name}] must be a whole number from 1, got {value}")
     if not number or value <= 0:
         raise InputError(f"{kind}[{name}] must be a number above 0, got {value}")
+    if value > LARGEST:
+        raise InputError(f"{kind}[{name}] must be at most {LARGEST:,}, got {value}")
     return int(value) if whole else value
 
 

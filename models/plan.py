@@ -23,7 +23,7 @@ from .kinds import check_option, find_kind
 
 MAX_SUBLAYERS = 10_000
 MAX_DEPTH = 50
-_MAX_DIGITS = 9
+_MAX_DIGITS = 9  # before the point: Python refuses to read whole numbers of thousands of digits
 _SHOWN = 70  # how much of a long plan an error quotes
 
 
@@ -104,7 +104,11 @@ class _Token(NamedTuple):
     position: int
 
 
-_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>[0-9]+(?:\.[0-9]+)?)|(?P<mark>[()\[\]*=,]))")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
+    r"|(?P<number>[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)"
+    r"|(?P<mark>[()\[\]*=,]))"
+)
 
 
 class _Parser:
@@ -177,7 +181,7 @@ class _Parser:
             raise self._error(f"option {name.text!r} is given twice", name)
         self._take("=")
         value = self._take("number")
-        number = float(value.text) if "." in value.text else int(value.text)
+        number = int(value.text) if value.text.isdigit() else float(value.text)
         # the name is at fault where the kind has no such option, else the value
         at = value if name.text in find_kind(kind).options else name
         options[name.text] = self._checked(at, check_option, kind, name.text, number)
@@ -220,7 +224,7 @@ class _Parser:
                 raise self._error(f"unexpected character {character.text!r}", character)
             kind = match.lastgroup
             token = _Token(match[kind] if kind == "mark" else kind, match[kind], match.start(kind))
-            if kind == "number" and len(token.text) > _MAX_DIGITS:
+            if kind == "number" and len(token.text.partition(".")[0]) > _MAX_DIGITS:
                 raise self._error("the number is too large", token)
             yield token
             position = match.end()

@@ -59,7 +59,7 @@ def test_normal_form(text, normal):
 
 
 def random_plan(rng: random.Random) -> Plan:
-    values = {int: [1, 2, 9], float: [0.5, 2, 3.25]}
+    values = {int: [1, 2, 9], float: [0.5, 2, 4 / 3, 1e-7]}
 
     def sublayer():
         kind = rng.choice(sorted(KINDS))
@@ -111,6 +111,8 @@ def test_normal_form_reads_back(seed):
         ("10001*ffn", "more than 10,000 sub-layers", 1),
         ("2*(101*(100*ffn))", "more than 10,000 sub-layers", 4),
         ("999999999*(999999999*ffn)", "more than 10,000 sub-layers", 12),
+        ("ffn[groups=1e10]", "ffn[groups] must be at most 999,999,999", 12),
+        ("mixed[head_ratio=1e999]", "mixed[head_ratio] must be a number above 0, got inf", 18),
         ("9999999999*ffn", "the number is too large", 1),
         ("__import__('os')", 'unexpected character "\'"', 12),
     ],
