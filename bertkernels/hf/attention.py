@@ -1,0 +1,119 @@
+"""ConvBERT's self-attention and its separable convolution on fused ops, in the place of Hugging Face's classes."""
+
+import math
+
+import torch
+from torch import nn
+from transformers.models.convbert.modeling_convbert import ConvBertSelfAttention, SeparableConv1D
+
+from ..nn import Packing
+from ..ops import depthwise_conv, dispatch, mixed_attention
+from ..ops.mixed_attention import join_light_conv_op
+
+
+class FusedSeparableConv1D(SeparableConv1D):
+    """Depthwise, then pointwise convolution with channels first, as in Hugging Face's: [B, C, T] → [B, A, T].
+
+    Both sides are views of channels-last memory, so a caller who transposes before and after copies nothing.
+    """
+
+    stock = SeparableConv1D
+
+    def forward(self, hidden_states: torch.Tensor, cu_seqlens: torch.Tensor | None = None) -> torch.Tensor:
+        tokens = hidden_states.transpose(-1, -2)  # [B, T, C], or packed [total, C]
+        if tokens.stride(-1) != 1:
+            tokens = tokens.contiguous()
+        spans = depthwise_conv(tokens, self.depthwise.weight.squeeze(1), cu_seqlens=cu_seqlens)
+        out = nn.functional.linear(spans, self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1))  # [B, T, A]
+        return out.transpose(-1, -2)
+
+
+class FusedConvBertSelfAttention(ConvBertSelfAttention):
+    """Mixed attention (Jiang et al. 2020, §3.3): attention heads and convolution heads written into one buffer.
+
+    Every projection is still called as a module, so that adapters and hooks on them keep working. The second result,
+    the attention probabilities, is None with `output_attentions=False`, as the encoder passes it by default.
+    """
+
+    stock = ConvBertSelfAttention
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,  # [B, T, C]; packed [1, total, C]
+        attention_mask: torch.Tensor | None = None,  # additive, broadcastable to [B, H, T, T]
+        encoder_hidden_states: torch.Tensor | None = None,
+        output_attentions: bool | None = True,
+        packing: Packing | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if encoder_hidden_states is not None:  # cross-attention: the fused ops take keys and queries of one length
+            return super().forward(hidden_states, attention_mask, encoder_hidden_states, **kwargs)
+        x, cu_seqlens, max_seqlen = hidden_states, None, None
+        if packing is not None:
+            x, cu_seqlens, max_seqlen = x.squeeze(0), packing.layout.cu_seqlens, packing.layout.max_seqlen
+
+        heads = (self.num_attention_heads, self.attention_head_size)
+        mixed_query = self.query(x)  # [B, T, H·D], or [total, H·D] as all below
+        query = mixed_query.unflatten(-1, heads)  # [B, T, H, D]
+        key = self.key(x).unflatten(-1, heads)
+        value = self.value(x).unflatten(-1, heads)
+        spans = self.key_conv_attn_layer(x.transpose(-1, -2), cu_seqlens).transpose(-1, -2)  # [B, T, H·D]
+        conv_logits = self.conv_kernel_layer(spans * mixed_query).unflatten(-1, (heads[0], self.conv_kernel_size))
+        conv_values = self.conv_out_layer(x).unflatten(-1, heads)
+
+        probabilities = None
+        if output_attentions:
+            attended, probabilities = self._attend(query, key, value, attention_mask, packing)
+            impl = dispatch.requested(None)
+            context = join_light_conv_op(attended.flatten(-2), conv_values, conv_logits, None, cu_seqlens, impl)
+        else:
+            context = mixed_attention(
+                query,
+                key,
+                value,
+                conv_values,
+                conv_logits,
+                attention_mask=_additive(attention_mask, query.dtype),
+                dropout_p=self.dropout.p if self.dropout.training else 0.0,
+                cu_seqlens=cu_seqlens,
+                max_seqlen=max_seqlen,
+            )
+        return context if packing is None else context.unsqueeze(0), probabilities
+
+    def _attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        packing: Packing | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attention that also returns its probabilities [B, H, T, T], as dropout left them.
+
+        Packed tokens are laid out as the batch was, so that the maps are those of padded batches, zero at padding.
+        """
+        if packing is not None:
+            real = packing.unpack(query.new_ones(query.shape[0]))  # [B, T], 0 at padding
+            attention_mask = ((1 - real) * torch.finfo(query.dtype).min)[:, None, None, :]
+            query, key, value = (packing.unpack(x) for x in (query, key, value))  # [B, T, H, D]
+        scores = query.transpose(1, 2) @ key.permute(0, 2, 3, 1) / math.sqrt(self.attention_head_size)  # [B, H, T, T]
+        if attention_mask is not None:
+            scores = scores + attention_mask
+        probabilities = scores.softmax(-1)
+        if packing is not None:
+            probabilities = probabilities * real[:, None, :, None]
+        probabilities = self.dropout(probabilities)
+        attended = (probabilities @ value.transpose(1, 2)).transpose(1, 2)  # [B, T, H, D]
+        return attended if packing is None else packing.pack(attended), probabilities
+
+
+def _additive(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """The mask in the queries' dtype; None where it adds one number to all scores, which no softmax can see."""
+    if mask is None or mask.numel() == 1:
+        return None
+    if mask.dtype == dtype:
+        return mask
+    if mask.is_floating_point():
+        # the lowest fp32 number becomes -inf in half precision, and a fully masked row NaN
+        mask = mask.clamp(min=torch.finfo(dtype).min)
+    return mask.to(dtype)

@@ -1,0 +1,152 @@
+"""`patch`: Hugging Face models that contain ConvBERT layers, on fused ops, in place.
+
+A module is swapped by giving it another class, a subclass of its own that computes the same from the same parameters:
+parameters, names, state dicts, hooks and recorded outputs stay as they are, and `unpatch` gives the old class back.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers.models.convbert.modeling_convbert import ConvBertLayer, ConvBertModel
+
+from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
+from .encoder import FusedConvBertEncoder, UnpaddedConvBertEncoder, UnpaddedConvBertLayer
+from .feed_forward import FusedGroupedLinearLayer
+from .inputs import broadcast_mask, unpadded_inputs
+from .pooling import UnpaddedConvBertClassificationHead, UnpaddedConvBertSequenceSummary
+from .report import PatchReport, implementations
+from .supported import DECODER, reason_against
+
+_PADDED = (FusedConvBertSelfAttention, FusedSeparableConv1D, FusedGroupedLinearLayer, FusedConvBertEncoder)
+_UNPADDED = (
+    FusedConvBertSelfAttention,
+    FusedSeparableConv1D,
+    FusedGroupedLinearLayer,
+    UnpaddedConvBertEncoder,
+    UnpaddedConvBertLayer,
+    UnpaddedConvBertClassificationHead,
+    UnpaddedConvBertSequenceSummary,
+)
+_REPLACEMENTS = {
+    False: {replacement.stock: replacement for replacement in _PADDED},
+    True: {replacement.stock: replacement for replacement in _UNPADDED},
+}
+_STOCK = {replacement: replacement.stock for replacement in _PADDED + _UNPADDED}
+_INPUT_HOOK = {False: broadcast_mask, True: unpadded_inputs}
+_HANDLE = "bertkernels_input_hook"  # attribute of a patched ConvBertModel
+
+
+def patch(model: nn.Module, *, unpad: bool = False) -> PatchReport:
+    """Makes a model that contains Hugging Face's ConvBERT layers run on fused ops, in place. Calling it again is safe.
+
+    Parameters, state dict, module names, hooks, `output_attentions`, `output_hidden_states`, gradient checkpointing,
+    `save_pretrained`, copying, pickling and `torch.compile(fullgraph=True)` keep working as they did. One difference
+    can be seen from outside: in an encoder, a self-attention module returns None for its attention probabilities
+    unless `output_attentions` asks for them.
+
+    Args:
+        model: any module: a ConvBERT model with or without a head, a part of one, or a module of yours around one.
+        unpad: False keeps Hugging Face's results: padding takes part in the convolutions, as in the released code.
+            True runs on real tokens only. Then padding can't change a real token: each sentence of a batch comes out
+            as if it were alone, positions are counted over its real tokens (unless `position_ids` are given), heads
+            that read the first or last position read the first or last real one, and hidden states and attention maps
+            are zero at padding. On padded batches this differs from the unpatched model on purpose. It takes an
+            `attention_mask` [B, T] of any pattern; `torch.compile` breaks the graph where tokens are packed.
+
+    Returns:
+        A report of what was swapped, what was left alone and why, and what the ops run on.
+
+    Raises:
+        TypeError: `model` is not a torch module.
+        ValueError: it has no ConvBERT layers; or unpad=True and a part of it cannot run on packed tokens.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"patch: model must be a torch.nn.Module, got {type(model).__name__}")
+    swaps, left_alone = _plan(model, _REPLACEMENTS[unpad])
+    if not swaps and not left_alone:
+        looked_for = ", ".join(stock.__name__ for stock in _REPLACEMENTS[False])
+        raise ValueError(f"patch: found no ConvBERT layers in {type(model).__name__}; looked for {looked_for}")
+    if unpad:
+        _check_unpad(model, left_alone)
+
+    unpatch(model)
+    for module, replacement in swaps:
+        module.__class__ = replacement
+    for module in model.modules():
+        if isinstance(module, ConvBertModel):
+            _set_input_hook(module, _INPUT_HOOK[unpad])
+
+    swapped = dict(Counter(replacement.stock.__name__ for _, replacement in swaps))
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return PatchReport(swapped, left_alone, implementations(swapped, device), device.type, unpad)
+
+
+def unpatch(model: nn.Module) -> None:
+    """Undoes `patch`, in place; a model that was never patched is left as it is."""
+    for module in model.modules():
+        module.__class__ = _STOCK.get(type(module), type(module))
+        _set_input_hook(module, None)
+
+
+@contextmanager
+def patched(model: nn.Module, *, unpad: bool = False) -> Iterator[PatchReport]:
+    """`patch` inside a `with` block; afterwards the model is as it was before, patched or not."""
+    before = [(module, type(module), _input_hook(module)) for module in model.modules()]
+    try:
+        yield patch(model, unpad=unpad)
+    finally:
+        for module, kind, hook in before:
+            module.__class__ = kind
+            _set_input_hook(module, hook)
+
+
+def _plan(model: nn.Module, replacements: dict[type, type]) -> tuple[list[tuple[nn.Module, type]], dict[str, str]]:
+    """Modules with the classes they get, and reasons by name of those that must be left alone."""
+    in_decoders = {
+        part
+        for layer in model.modules()
+        if isinstance(layer, ConvBertLayer) and layer.is_decoder
+        for part in layer.modules()
+    }
+    swaps, left_alone = [], {}
+    for name, module in model.named_modules():
+        stock = _STOCK.get(type(module), type(module))
+        if stock in replacements:
+            reason = DECODER if module in in_decoders else reason_against(module)
+        elif isinstance(module, tuple(replacements)):
+            reason = f"it is a {stock.__name__}, a subclass that may compute something else"
+        else:
+            continue
+        if reason:
+            left_alone[name] = reason
+        else:
+            swaps.append((module, replacements[stock]))
+    return swaps, left_alone
+
+
+def _check_unpad(model: nn.Module, left_alone: dict[str, str]) -> None:
+    if not any(isinstance(module, ConvBertModel) for module in model.modules()):
+        raise ValueError(
+            f"patch: unpad=True needs a ConvBertModel, which is given the attention mask; "
+            f"{type(model).__name__} contains none"
+        )
+    for name, reason in left_alone.items():
+        raise ValueError(f"patch: unpad=True needs all ConvBERT layers on fused ops, but not {name}: {reason}")
+
+
+def _input_hook(module: nn.Module) -> Callable | None:
+    """The hook of ours on this module."""
+    handle = vars(module).get(_HANDLE)
+    return None if handle is None else module._forward_pre_hooks[handle.id]
+
+
+def _set_input_hook(module: nn.Module, hook: Callable | None) -> None:
+    if _input_hook(module) is hook:
+        return
+    if _HANDLE in vars(module):
+        vars(module).pop(_HANDLE).remove()
+    if hook is not None:
+        setattr(module, _HANDLE, module.register_forward_pre_hook(hook, with_kwargs=True))

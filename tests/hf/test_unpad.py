@@ -1,0 +1,200 @@
+"""unpad=True: padding cannot change a real token, each sentence comes out as if it were alone."""
+
+import copy
+
+import pytest
+import torch
+
+import bertkernels
+
+OPTIONS = {"output_attentions": True, "output_hidden_states": True}
+PATTERNS = ("right", "left", "holes", "an empty row", "all real", "none")
+
+
+def real_tokens(pattern: str, mask: torch.Tensor) -> torch.Tensor:
+    """The batch's right-padded mask in another pattern."""
+    if pattern == "left":
+        return mask.flip(1)
+    if pattern == "holes":
+        return mask * (torch.arange(mask.shape[1]) % 3 != 1)
+    if pattern == "an empty row":
+        return mask * torch.tensor([1, 0, 1, 1])[:, None]
+    if pattern in ("all real", "none"):
+        return torch.ones_like(mask)
+    return mask
+
+
+@pytest.fixture
+def pair(make_model):
+    def make(*arguments, **changes):
+        stock = make_model(*arguments, **changes)
+        unpadded = copy.deepcopy(stock)
+        bertkernels.patch(unpadded, unpad=True)
+        return stock, unpadded
+
+    return make
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("options", [{}, OPTIONS])
+def test_each_sentence_as_if_alone(pattern, options, pair, make_batch):
+    stock, unpadded = pair(num_groups=2, embedding_size=16)
+    inputs = make_batch()
+    ids, mask = inputs["input_ids"], real_tokens(pattern, inputs["attention_mask"])
+    types = torch.randint(0, 2, ids.shape, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        batch = unpadded(ids, None if pattern == "none" else mask, types, **options)
+        for row, real in enumerate(mask.bool()):
+            assert (batch.last_hidden_state[row, ~real] == 0).all()
+            if not real.any():
+                continue
+            alone = stock(ids[row : row + 1, real], token_type_ids=types[row : row + 1, real], **options)
+            torch.testing.assert_close(
+                batch.last_hidden_state[row, real], alone.last_hidden_state[0], atol=2e-5, rtol=0
+            )
+            if not options:
+                continue
+            assert len(batch.hidden_states) == 3 and len(batch.attentions) == 2
+            for states, expected in zip(batch.hidden_states, alone.hidden_states, strict=True):
+                torch.testing.assert_close(states[row, real], expected[0], atol=2e-5, rtol=0)
+                assert (states[row, ~real] == 0).all()
+            for maps, expected in zip(batch.attentions, alone.attentions, strict=True):
+                torch.testing.assert_close(maps[row][:, real][:, :, real], expected[0], atol=2e-5, rtol=0)
+                assert (maps[row][:, ~real] == 0).all() and (maps[row][:, :, ~real] == 0).all()
+
+
+def test_garbage_in_padding_changes_nothing(head, pair, make_batch):
+    _, unpadded = pair(head)
+    inputs = make_batch(head)
+    garbage = inputs | {"input_ids": torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], 59)}
+    with torch.no_grad():
+        expected, got = unpadded(**inputs), unpadded(**garbage)
+    for name in expected:
+        torch.testing.assert_close(got[name], expected[name], atol=0, rtol=0)
+
+
+def test_unpatched_model_does_differ(pair, make_batch):
+    """Else the tests above would prove nothing."""
+    stock, unpadded = pair()
+    inputs = make_batch()
+    with torch.no_grad():
+        difference = stock(**inputs).last_hidden_state - unpadded(**inputs).last_hidden_state
+    assert difference[inputs["attention_mask"] == 1].abs().max() > 0.1
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("summary", [None, "first", "last", "mean"])
+def test_heads_answer_for_each_sentence_as_if_alone(side, summary, make_model, make_batch):
+    head = "ConvBertForMultipleChoice" if summary else "ConvBertForSequenceClassification"
+    stock = make_model(head)
+    if summary:
+        stock.sequence_summary.summary_type = summary
+    unpadded = copy.deepcopy(stock)
+    bertkernels.patch(unpadded, unpad=True)
+    inputs = {name: make_batch(head)[name] for name in ("input_ids", "attention_mask")}
+    if side == "left":
+        inputs = {name: x.flip(-1) for name, x in inputs.items()}
+    with torch.no_grad():
+        logits = unpadded(**inputs).logits.flatten(0, 1 if summary else 0)  # [B·choices] or [B, labels]
+        rows = zip(inputs["input_ids"].flatten(0, -2), inputs["attention_mask"].flatten(0, -2).bool(), strict=True)
+        for got, (ids, real) in zip(logits, rows, strict=True):
+            alone = stock(ids[real].view(1, 1, -1) if summary else ids[real][None]).logits
+            torch.testing.assert_close(got, alone[0, 0] if summary else alone[0], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["ConvBertForMaskedLM", "ConvBertForTokenClassification"])
+def test_heads_over_tokens(name, pair, make_batch):
+    stock, unpadded = pair(name)
+    inputs = make_batch()
+    with torch.no_grad():
+        batch = unpadded(**inputs).logits
+        for got, ids, real in zip(batch, inputs["input_ids"], inputs["attention_mask"].bool(), strict=True):
+            torch.testing.assert_close(got[real], stock(ids[real][None]).logits[0], atol=2e-5, rtol=0)
+
+
+def test_positions_given_are_taken(pair, make_batch):
+    stock, unpadded = pair()
+    inputs = make_batch()
+    positions = torch.arange(20, 33)[None]
+    with torch.no_grad():
+        batch = unpadded(**inputs, position_ids=positions).last_hidden_state
+        alone = stock(inputs["input_ids"][1:2, :6], position_ids=positions[:, :6]).last_hidden_state
+    torch.testing.assert_close(batch[1, :6], alone[0], atol=2e-5, rtol=0)
+
+
+def test_all_padding(pair):
+    _, unpadded = pair()
+    ids = torch.full((2, 5), 7)
+    assert (unpadded(ids, torch.zeros_like(ids), **OPTIONS).last_hidden_state == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable:FutureWarning")
+@pytest.mark.parametrize("checkpointing", [None, True, False])  # use_reentrant
+@pytest.mark.parametrize("options", [{}, OPTIONS])
+def test_gradients_are_those_of_sentences_alone(checkpointing, options, pair, make_batch):
+    no_dropout = {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
+    stock, unpadded = pair(num_groups=2, embedding_size=16, **no_dropout)
+    if checkpointing is not None:
+        unpadded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": checkpointing})
+    unpadded.train()
+    inputs = make_batch()
+
+    def loss(hidden):
+        return hidden[..., :16].pow(3).sum()
+
+    loss(unpadded(**inputs, **options).last_hidden_state).backward()
+    for ids, real in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True):
+        loss(stock(ids[real][None]).last_hidden_state).backward()
+    expected = dict(stock.named_parameters())
+    largest = max(parameter.grad.norm() for parameter in stock.parameters())
+    for name, parameter in unpadded.named_parameters():
+        reference = expected[name].grad
+        error = (parameter.grad - reference).norm() / max(reference.norm(), 1e-3 * largest)
+        assert error < 1e-4, f"{name}: relative error {error:.1e}"
+
+
+def test_bfloat16_and_autocast(pair, make_batch):
+    _, unpadded = pair()
+    inputs = make_batch()
+    with torch.no_grad():
+        expected = unpadded(**inputs).last_hidden_state
+        with torch.autocast("cpu", torch.bfloat16):
+            autocast = unpadded(**inputs).last_hidden_state
+        half = unpadded.bfloat16()(**inputs).last_hidden_state
+    assert half.dtype == torch.bfloat16
+    for got in (autocast, half.float()):
+        assert (got - expected).abs().max() < 0.2
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"conv_kernel_size": 4}, "unpad=True needs all ConvBERT layers on fused ops, but not .*even"),
+            ({"is_decoder": True}, "unpad=True needs all .* decoder"),
+        ],
+    )
+    def test_unsupported_models_are_refused_and_left_as_they_were(self, changes, message, make_model):
+        model = make_model(**changes)
+        bertkernels.patch(model)
+        before = [type(module) for module in model.modules()]
+        with pytest.raises(ValueError, match=message):
+            bertkernels.patch(model, unpad=True)
+        assert [type(module) for module in model.modules()] == before
+
+    def test_chunked_feed_forward(self, make_model):
+        model = make_model()
+        model.encoder.layer[0].chunk_size_feed_forward = 2
+        with pytest.raises(ValueError, match="encoder.layer.0: chunk_size_feed_forward"):
+            bertkernels.patch(model, unpad=True)
+
+    def test_no_model_around_the_layers(self, make_model):
+        with pytest.raises(ValueError, match="unpad=True needs a ConvBertModel"):
+            bertkernels.patch(make_model().encoder, unpad=True)
+
+    def test_ready_made_mask(self, make_model, make_batch):
+        model = make_model()
+        bertkernels.patch(model, unpad=True)
+        ids = make_batch()["input_ids"]
+        with pytest.raises(ValueError, match=r"needs attention_mask \[B, T\] = \[4, 13\], not .*\[4, 1, 13, 13\]"):
+            model(ids, torch.zeros(4, 1, 13, 13))
