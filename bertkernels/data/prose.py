@@ -16,7 +16,7 @@ _GOOGLE_ARGUMENT = re.compile(r"^\s*(?:[-*]\s+)?[*`\w.,\[\]/ ]{1,60}?(?:\s*\((?:
 _MARGIN_ARGUMENT = re.compile(r"^(?:-\s+)?[*`]*[a-z_]\w*[*`]*(?:\s*\((?:[^()]|\([^()]*\))*\))?\s*(?::|--)\s+")
 # `name : type`, as numpy style writes arguments: the description is on the next lines.
 _NUMPY_ARGUMENT = re.compile(r"^\s*[*\w.,\s]{1,40} : \S")
-_SECTION = re.compile(r"^\s*[A-Z][A-Za-z ]{2,30}:\s*$")
+_SECTION = re.compile(r"^\s*[A-Z]\w*(?: \w+){0,2}:\s*$")  # "Args:", "Return type:"
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\(?\d{1,2}[.)]|\(?[a-z][.)])\s+")
 
 _INLINE = (
