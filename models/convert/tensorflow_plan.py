@@ -82,6 +82,12 @@ def plan_variables(
     Raises:
         InputError: see `convert_tensorflow`.
     """
+    for name, heads in (
+        ("num_attention_heads", num_attention_heads),
+        ("generator_num_attention_heads", generator_num_attention_heads),
+    ):
+        if heads is not None and heads < 1:
+            raise InputError(f"{name} must be a whole number from 1, got {heads}")
     known = known or KnownSizes()
     flags = {
         "num_attention_heads": num_attention_heads,
