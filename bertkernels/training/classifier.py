@@ -1,6 +1,8 @@
 """The model to fine-tune: a pre-trained encoder of ours or of Hugging Face's, or one that starts from nothing."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from transformers import (
@@ -10,6 +12,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 import bertkernels.models.auto  # noqa: F401  (makes our models known to the Auto classes)
 from bertkernels.data.tokenizer import model_vocab_size
@@ -47,9 +50,10 @@ def pretrained_classifier(name_or_path: str, labels: list[str] | None, from_scra
     if from_scratch:
         return AutoModelForSequenceClassification.from_config(config)
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            name_or_path, config=config, output_loading_info=True
-        )
+        with _quiet():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                name_or_path, config=config, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"no model could be loaded from {name_or_path}: {_first_line(error)}") from error
     prefix = f"{model.base_model_prefix}."
@@ -64,6 +68,17 @@ def preset_classifier(name: str, tokenizer: PreTrainedTokenizerBase, labels: lis
     config = preset(name, vocab_size=model_vocab_size(tokenizer), pad_token_id=tokenizer.pad_token_id)
     _set_labels(config, labels)
     return AutoModelForSequenceClassification.from_config(config)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report on heads that come and go; the encoder's weights are checked after loading."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _set_labels(config: PreTrainedConfig, labels: list[str] | None) -> None:

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
+
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.electra import ElectraConfig, generator_config
-
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.train_log import LOG_FILE
 
