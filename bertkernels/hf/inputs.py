@@ -3,10 +3,13 @@
 (`save_pretrained` writes the class's name, and transformers finds the outputs it may record by it.)
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from transformers.utils.import_utils import is_tracing
 
+_HANDLE = "bertkernels_input_hook"  # attribute of a patched ConvBertModel
 _NAMES = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds")
 
 
@@ -40,3 +43,19 @@ def unpadded_inputs(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple
     if mask is not None and mask.dim() == 2 and inputs.get("position_ids") is None:
         inputs["position_ids"] = ((mask != 0).cumsum(1) - 1).clamp(min=0)  # [B, T]
     return broadcast_mask(module, (), inputs)
+
+
+def input_hook(module: nn.Module) -> Callable | None:
+    """Which of the hooks above this module has."""
+    handle = vars(module).get(_HANDLE)
+    return None if handle is None else module._forward_pre_hooks[handle.id]
+
+
+def set_input_hook(module: nn.Module, hook: Callable | None) -> None:
+    """Gives the module this hook, or none, instead of the one it has."""
+    if input_hook(module) is hook:
+        return
+    if _HANDLE in vars(module):
+        vars(module).pop(_HANDLE).remove()
+    if hook is not None:
+        setattr(module, _HANDLE, module.register_forward_pre_hook(hook, with_kwargs=True))

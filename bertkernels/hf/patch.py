@@ -5,7 +5,7 @@ parameters, names, state dicts, hooks and recorded outputs stay as they are, and
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,7 +15,7 @@ from transformers.models.convbert.modeling_convbert import ConvBertLayer, ConvBe
 from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
 from .encoder import FusedConvBertEncoder, UnpaddedConvBertEncoder, UnpaddedConvBertLayer
 from .feed_forward import FusedGroupedLinearLayer
-from .inputs import broadcast_mask, unpadded_inputs
+from .inputs import broadcast_mask, input_hook, set_input_hook, unpadded_inputs
 from .pooling import UnpaddedConvBertClassificationHead, UnpaddedConvBertSequenceSummary
 from .report import PatchReport, implementations
 from .supported import DECODER, reason_against
@@ -36,7 +36,6 @@ _REPLACEMENTS = {
 }
 _STOCK = {replacement: replacement.stock for replacement in _PADDED + _UNPADDED}
 _INPUT_HOOK = {False: broadcast_mask, True: unpadded_inputs}
-_HANDLE = "bertkernels_input_hook"  # attribute of a patched ConvBertModel
 
 
 def patch(model: nn.Module, *, unpad: bool = False) -> PatchReport:
@@ -77,7 +76,7 @@ def patch(model: nn.Module, *, unpad: bool = False) -> PatchReport:
         module.__class__ = replacement
     for module in model.modules():
         if isinstance(module, ConvBertModel):
-            _set_input_hook(module, _INPUT_HOOK[unpad])
+            set_input_hook(module, _INPUT_HOOK[unpad])
 
     swapped = dict(Counter(replacement.stock.__name__ for _, replacement in swaps))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
@@ -88,19 +87,19 @@ def unpatch(model: nn.Module) -> None:
     """Undoes `patch`, in place; a model that was never patched is left as it is."""
     for module in model.modules():
         module.__class__ = _STOCK.get(type(module), type(module))
-        _set_input_hook(module, None)
+        set_input_hook(module, None)
 
 
 @contextmanager
 def patched(model: nn.Module, *, unpad: bool = False) -> Iterator[PatchReport]:
     """`patch` inside a `with` block; afterwards the model is as it was before, patched or not."""
-    before = [(module, type(module), _input_hook(module)) for module in model.modules()]
+    before = [(module, type(module), input_hook(module)) for module in model.modules()]
     try:
         yield patch(model, unpad=unpad)
     finally:
         for module, kind, hook in before:
             module.__class__ = kind
-            _set_input_hook(module, hook)
+            set_input_hook(module, hook)
 
 
 def _plan(model: nn.Module, replacements: dict[type, type]) -> tuple[list[tuple[nn.Module, type]], dict[str, str]]:
@@ -135,18 +134,3 @@ def _check_unpad(model: nn.Module, left_alone: dict[str, str]) -> None:
         )
     for name, reason in left_alone.items():
         raise ValueError(f"patch: unpad=True needs all ConvBERT layers on fused ops, but not {name}: {reason}")
-
-
-def _input_hook(module: nn.Module) -> Callable | None:
-    """The hook of ours on this module."""
-    handle = vars(module).get(_HANDLE)
-    return None if handle is None else module._forward_pre_hooks[handle.id]
-
-
-def _set_input_hook(module: nn.Module, hook: Callable | None) -> None:
-    if _input_hook(module) is hook:
-        return
-    if _HANDLE in vars(module):
-        vars(module).pop(_HANDLE).remove()
-    if hook is not None:
-        setattr(module, _HANDLE, module.register_forward_pre_hook(hook, with_kwargs=True))

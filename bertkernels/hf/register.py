@@ -1,47 +1,42 @@
-"""Patched models straight from `from_pretrained` and `from_config`."""
+"""Patched models straight from `from_pretrained` and `from_config`.
 
-from transformers.models.convbert.modeling_convbert import ConvBertEncoder
+transformers has a registry of replacement classes of its own (`transformers.monkey_patching`). It is not used here: up
+to 5.20 an entry in it makes every `from_pretrained` import every image processor, which fails without torchvision; and
+where it covers a class named in `_can_record_outputs` unpatched models lose that output for the rest of the process.
+"""
 
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.utils.hooks import RemovableHandle
+from transformers.models.convbert.modeling_convbert import ConvBertEncoder, ConvBertModel
+
+from .inputs import broadcast_mask, set_input_hook
 from .patch import patch
 
-_PATTERN = "^ConvBertEncoder$"
-
-
-class PatchedConvBertEncoder(ConvBertEncoder):
-    """What transformers constructs in the place of a `ConvBertEncoder`: an ordinary one, patched.
-
-    Only the encoder is mapped. The classes inside it are named in `_can_record_outputs`, which transformers rewrites
-    for the whole process when a mapping covers them: unpatched models would lose their attention maps.
-    """
-
-    def __new__(cls, config) -> ConvBertEncoder:
-        encoder = ConvBertEncoder(config)
-        patch(encoder)
-        return encoder
+_handle: RemovableHandle | None = None
 
 
 def register() -> None:
-    """From now on `from_pretrained` and `from_config` of ConvBERT models give patched ones, until `unregister`.
+    """From now on every ConvBERT model that is made is a patched one, until `unregister`; calling it again is safe.
 
-    A model constructed directly, `ConvBertModel(config)`, is not covered (transformers' rule), nor is `unpad`: call
-    `bertkernels.patch` on those. `patch` also spares such models the [B, 1, T, T] mask that they build from a padded
-    batch.
+    That goes for `from_pretrained`, `from_config` and direct construction, of models with any head. They keep Hugging
+    Face's results; for `unpad=True` call `patch` on the model. Models that exist already are left as they are.
     """
-    _transformers().register_patch_mapping({_PATTERN: PatchedConvBertEncoder}, overwrite=True)
+    global _handle
+    if _handle is None:
+        _handle = register_module_module_registration_hook(_patch_new_encoder)
 
 
 def unregister() -> None:
-    """Ends what `register` began; models that were made meanwhile stay patched. Without `register` it does nothing."""
-    if _PATTERN in _transformers().get_patch_mapping():
-        _transformers().unregister_patch_mapping([_PATTERN])
+    """Ends what `register` began. Models made in between stay patched (see `unpatch`)."""
+    global _handle
+    if _handle is not None:
+        _handle.remove()
+        _handle = None
 
 
-def _transformers():
-    try:
-        from transformers import monkey_patching
-    except ImportError as error:
-        raise RuntimeError(
-            "bertkernels.register needs transformers 5.17 or newer (transformers.monkey_patching); "
-            "call bertkernels.patch on the model instead"
-        ) from error
-    return monkey_patching
+def _patch_new_encoder(parent: nn.Module, name: str, child: nn.Module) -> None:
+    """Called by torch whenever a module becomes part of another."""
+    if type(child) is ConvBertEncoder and isinstance(parent, ConvBertModel):
+        patch(child)
+        set_input_hook(parent, broadcast_mask)

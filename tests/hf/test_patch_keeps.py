@@ -275,15 +275,18 @@ class TestRegister:
 
     @pytest.mark.parametrize("auto", [AutoModel, AutoModelForMaskedLM])
     def test_from_config_and_from_pretrained(self, auto, make_model, make_batch, tmp_path):
+        bertkernels.unregister()
         stock = make_model("ConvBertForMaskedLM", num_groups=2)
+        bertkernels.register()
         stock.save_pretrained(tmp_path)
         expected = stock.convbert if auto is AutoModel else stock
         assert not is_patched(expected)
         assert is_patched(auto.from_config(stock.config))
         loaded = auto.from_pretrained(tmp_path).eval()
-        assert is_patched(loaded) and bertkernels.patch(loaded).swapped["GroupedLinearLayer"] == 4
+        complete = state(loaded)
+        bertkernels.patch(loaded)
+        assert state(loaded) == complete
 
-        loaded = auto.from_pretrained(tmp_path).eval()
         options = {"output_attentions": True, "output_hidden_states": True}
         with torch.no_grad():
             got, wanted = loaded(**make_batch(), **options), expected(**make_batch(), **options)
@@ -291,6 +294,9 @@ class TestRegister:
         assert len(got.attentions) == len(wanted.attentions) == 2
         torch.testing.assert_close(got.attentions, wanted.attentions, atol=2e-5, rtol=0)
         torch.testing.assert_close(got.hidden_states, wanted.hidden_states, atol=2e-5, rtol=0)
+
+    def test_direct_construction(self, head, make_model):
+        assert is_patched(make_model(head))
 
     def test_unregister_ends_it_and_stock_models_still_record(self, make_model, make_batch):
         made = AutoModel.from_config(make_model().config)
