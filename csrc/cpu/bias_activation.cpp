@@ -5,9 +5,9 @@
 // depends on the sizes alone, so results do not depend on the number of threads.
 #include "bias_activation.h"
 
-#include <stdlib.h>
-
 #include "activations.h"
+#include "integers.h"
+#include "scratch.h"
 #include "vector.h"
 
 namespace bertkernels {
@@ -18,10 +18,6 @@ constexpr std::int64_t kPiece = 64;      // elements computed together
 constexpr std::int64_t kPanel = 512;     // columns a task
 constexpr std::int64_t kSumRows = 32;    // least number of rows a block of the first stage
 constexpr std::int64_t kSumBlocks = 64;  // largest number of such blocks
-
-inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-inline std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 template <typename T>
 inline T* at(const Matrix& x, std::int64_t row, std::int64_t column) {
@@ -80,7 +76,7 @@ void forward_row(const T* x, const A* bias, std::int64_t columns, T* out) {
 template <Activation F, typename T, typename A>
 bool forward(const BiasActivationForward& call, int threads) {
   const BiasActivationShape& shape = call.shape;
-  A* bias = static_cast<A*>(malloc(sizeof(A) * ceil_div(shape.columns, kPiece) * kPiece));
+  A* bias = allocate<A>(ceil_div(shape.columns, kPiece) * kPiece);
   if (bias == nullptr) return false;
   load_bias<T>(call.bias, shape.columns, bias);
 
@@ -122,7 +118,7 @@ bool backward(const BiasActivationBackward& call, int threads) {
   const std::int64_t padded = ceil_div(shape.columns, kPiece) * kPiece;
   const std::int64_t block = larger(kSumRows, ceil_div(shape.rows, kSumBlocks));
   const std::int64_t blocks = ceil_div(shape.rows, block);
-  A* bias = static_cast<A*>(malloc(sizeof(A) * padded * (1 + blocks)));
+  A* bias = allocate<A>(padded * (1 + blocks));
   if (bias == nullptr) return false;
   load_bias<T>(call.bias, shape.columns, bias);
   A* partial = bias + padded;  // [blocks, padded columns]

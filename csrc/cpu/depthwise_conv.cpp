@@ -7,8 +7,8 @@
 // sizes alone, so results do not depend on the number of threads.
 #include "depthwise_conv.h"
 
-#include <cstdlib>
-
+#include "integers.h"
+#include "scratch.h"
 #include "segments.h"
 #include "vector.h"
 
@@ -24,10 +24,6 @@ constexpr int kTapGroup = 8;              // taps whose sums are in registers to
 
 template <typename A>
 constexpr std::int64_t kStrip = 256 / sizeof(A);  // channels a strip
-
-inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-inline std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 template <typename T>
 inline T* row_of(const Operand& x, std::int64_t batch, std::int64_t token, std::int64_t channel) {
@@ -60,15 +56,16 @@ void load_tile(const Operand& x, const Segment& s, std::int64_t first, std::int6
 // The kernels as [strips, K, strip], widened, last tap first if `reversed`.
 template <typename T, typename A>
 void load_weights(const DepthwiseConvShape& shape, const Operand& weight, bool reversed, A* weights) {
-  const std::int64_t taps = shape.taps;
-  for (std::int64_t first = 0; first < shape.channels; first += kStrip<A>) {
-    for (std::int64_t c = 0; c < kStrip<A>; ++c) {
-      const T* row = row_of<const T>(weight, 0, first + c, 0);
-      for (std::int64_t k = 0; k < taps; ++k) {
-        A* to = weights + first * taps + k * kStrip<A> + c;
-        *to = first + c < shape.channels ? widen(row[reversed ? taps - 1 - k : k]) : A(0);
-      }
-    }
+  const std::int64_t taps = shape.taps, step = reversed ? -1 : 1;
+  for (std::int64_t c = 0; c < shape.channels; ++c) {
+    const T* row = row_of<const T>(weight, 0, c, reversed ? taps - 1 : 0);
+    A* to = weights + c / kStrip<A> * kStrip<A> * taps + c % kStrip<A>;
+    for (std::int64_t k = 0; k < taps; ++k) to[k * kStrip<A>] = widen(row[k * step]);
+  }
+  const std::int64_t used = shape.channels % kStrip<A>;  // of the last strip, 0 if all
+  A* last = weights + (shape.channels - used) * taps;
+  for (std::int64_t k = 0; k < taps && used > 0; ++k) {
+    for (std::int64_t c = used; c < kStrip<A>; ++c) last[k * kStrip<A> + c] = A(0);
   }
 }
 
@@ -108,9 +105,7 @@ struct Convolution {
   const A* weights;   // [strips, K, strip]
   const A* bias;      // [strips, strip]
 
-  std::int64_t tile_size() const { return (kBlock + shape.taps - 1) * kStrip<A>; }
-
-  // One segment and strip. `tile` has tile_size() elements, `sums` kGroup · strip.
+  // One segment and strip. Scratch: `tile` [kBlock + K - 1, strip], `sums` [kGroup, strip].
   void run(const Segment& s, std::int64_t strip, A* tile, A* sums) const {
     const std::int64_t taps = shape.taps, channel = strip * kStrip<A>;
     const std::int64_t width = smaller(kStrip<A>, shape.channels - channel);
@@ -147,7 +142,7 @@ bool convolve(const DepthwiseConvShape& shape, const Operand& from, const Operan
   const std::int64_t padded = strips * kStrip<A>;
 
   const std::int64_t tile_size = (kBlock + shape.taps - 1) * kStrip<A>, sums_size = kGroup * kStrip<A>;
-  A* memory = static_cast<A*>(std::malloc(sizeof(A) * (padded * (shape.taps + 1) + most * (tile_size + sums_size))));
+  A* memory = allocate<A>(padded * (shape.taps + 1) + most * (tile_size + sums_size));
   if (memory == nullptr) return false;
   A* weights = memory;
   A* biases = weights + padded * shape.taps;
@@ -170,7 +165,7 @@ bool convolve(const DepthwiseConvShape& shape, const Operand& from, const Operan
       }
     }
   }
-  std::free(memory);
+  free(memory);
   return true;
 }
 
@@ -241,9 +236,11 @@ void add_segment(const DepthwiseConvBackward& call, const Segment& s, std::int64
     load_tile<T>(call.x, s, s.token - left, real + taps - 1, channel, width, tile);
     correlate(grads, tile, real, taps, sums);
   }
-  A* bias = sums + taps * kStrip<A>;
-  for (std::int64_t t = 0; t < real; ++t) {
-    for (std::int64_t c = 0; c < kStrip<A>; ++c) bias[c] += grads[t * kStrip<A> + c];
+  if (call.d_bias != nullptr) {
+    A* bias = sums + taps * kStrip<A>;
+    for (std::int64_t t = 0; t < real; ++t) {
+      for (std::int64_t c = 0; c < kStrip<A>; ++c) bias[c] += grads[t * kStrip<A> + c];
+    }
   }
 }
 
@@ -259,7 +256,7 @@ bool sum_gradients(const DepthwiseConvBackward& call, int threads) {
 
   const std::int64_t sums_size = (taps + 1) * kStrip<A>;  // [K + 1, strip] for each strip of each block
   const std::int64_t tile_size = (kBlock + taps - 1) * kStrip<A>, grads_size = kBlock * kStrip<A>;
-  A* memory = static_cast<A*>(std::malloc(sizeof(A) * (tasks * sums_size + most * (tile_size + grads_size))));
+  A* memory = allocate<A>(tasks * sums_size + most * (tile_size + grads_size));
   if (memory == nullptr) return false;
   A* partial = memory;  // [blocks, strips, K + 1, strip]
   A* scratch = partial + tasks * sums_size;
@@ -294,7 +291,7 @@ bool sum_gradients(const DepthwiseConvBackward& call, int threads) {
       if (call.d_bias != nullptr) narrow(sums[taps * kStrip<A> + c], static_cast<T*>(call.d_bias) + channel + c);
     }
   }
-  std::free(memory);
+  free(memory);
   return true;
 }
 
