@@ -8,6 +8,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
+from bertkernels.errors import InputError
 from bertkernels.training.running_sums import RunningSums
 from bertkernels.training.sampler import EpochSampler
 from bertkernels.training.train_log import TrainLog
@@ -89,6 +90,18 @@ class ResumableTrainer(Trainer):
         finally:
             self._staging = None
         self.accelerator.wait_for_everyone()
+
+    def _issue_warnings_after_load(self, load_result) -> None:
+        """A checkpoint must hold every weight; one that is shared stands there under one of its names only."""
+        weights = dict(self.model.named_parameters(remove_duplicate=False))
+        missing = set(load_result.missing_keys)
+        loaded = {id(weight) for name, weight in weights.items() if name not in missing}
+        lost = sorted(name for name in missing if id(weights.get(name)) not in loaded)
+        if lost or load_result.unexpected_keys:
+            raise InputError(
+                f"the checkpoint does not fit the model: {len(lost)} weights are missing, "
+                f"{len(load_result.unexpected_keys)} are unknown, such as {[*lost, *load_result.unexpected_keys][0]}"
+            )
 
     def _publish(self, written: Path, checkpoint: Path) -> None:
         if self.state.best_model_checkpoint == str(written):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bertkernels.errors import InputError
 from bertkernels.training.output_folder import prepare_output_folder
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.resumable_trainer import ResumableTrainer, checkpoints
@@ -101,3 +102,14 @@ def test_old_checkpoints_go(tiny_pretraining, tmp_path):
     arguments, run = tiny_pretraining(tmp_path / "run", max_steps=6, save_steps=1, save_total_limit=2)
     pretrain(arguments, run)
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-5", "checkpoint-6"]
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny_pretraining, tmp_path, caplog):
+    arguments, run = tiny_pretraining(tmp_path / "run", max_steps=2, save_steps=1)
+    pretrain(arguments, run)
+    pretrain(*tiny_pretraining(tmp_path / "run", max_steps=3, resume_from_checkpoint="last"))
+    assert "missing keys" not in caplog.text, "shared weights are there under one name, which is no fault"
+    arguments.plan = "3*(mixed ffn)"
+    _, run = tiny_pretraining(tmp_path / "run", max_steps=4, resume_from_checkpoint="last")
+    with pytest.raises(InputError, match="does not fit the model: 4[0-9] weights are missing, 0 are unknown"):
+        pretrain(arguments, run)
