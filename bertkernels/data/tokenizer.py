@@ -30,6 +30,8 @@ def load_tokenizer(name_or_path: str | os.PathLike) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
         raise InputError(f"no tokenizer could be loaded from {name_or_path}: {str(error).splitlines()[0]}") from error
+    if not tokenizer.is_fast:
+        raise InputError(f"the tokenizer of {name_or_path} is not of the tokenizers library, which is needed here")
     missing = [name for name in ("pad", "cls", "sep", "mask") if getattr(tokenizer, f"{name}_token_id") is None]
     if missing:
         raise InputError(f"the tokenizer of {name_or_path} has no {', '.join(missing)} token; BERT's are needed")

@@ -25,7 +25,7 @@ from bertkernels.data.tokenizer import load_tokenizer, read_vocabulary, tokenize
 from bertkernels.errors import InputError
 from bertkernels.training.classifier import encoder_folder, preset_classifier, pretrained_classifier
 from bertkernels.training.metrics import classification_metrics, regression_metrics
-from bertkernels.training.output_folder import prepare_output_folder
+from bertkernels.training.output_folder import check_output_folder, clear_output_folder
 from bertkernels.training.resumable_trainer import ResumableTrainer
 from bertkernels.training.training_arguments import FinetuneRunArguments
 
@@ -86,11 +86,7 @@ def finetune(
     (`eval_majority_accuracy`). Raises InputError for bad flags, files, columns or labels before any training.
     """
     _check(arguments)
-    checkpoint = None
-    if run.process_index == 0:
-        checkpoint = prepare_output_folder(run.output_dir, run.overwrite_output_dir, run.resume_from_checkpoint)
-    elif run.resume_from_checkpoint is not None:
-        checkpoint = prepare_output_folder(run.output_dir, False, run.resume_from_checkpoint)
+    checkpoint = check_output_folder(run)
     with run.main_process_first(desc="reading the task"):
         task = _task(arguments)
     source = encoder_folder(arguments.model_name_or_path) if arguments.model_name_or_path else None
@@ -106,6 +102,8 @@ def finetune(
     else:
         model = pretrained_classifier(source, task.labels, arguments.from_scratch)
     _check_length(model, arguments.max_seq_length)
+    if checkpoint is None:
+        clear_output_folder(run)
     only = next(iter(evaluation.values())) if len(evaluation) == 1 else evaluation or None
     trainer = ResumableTrainer(
         model=model,

@@ -1,36 +1,49 @@
 """What may be written where: output folders are not overwritten unasked, and resumes find their checkpoint."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertkernels.errors import InputError
 from bertkernels.training.resumable_trainer import checkpoints
 from bertkernels.training.train_log import LOG_FILE
 
+if TYPE_CHECKING:
+    from bertkernels.training.training_arguments import RunArguments
+
 LAST = "last"  # the value of --resume_from_checkpoint without one
 
 
-def prepare_output_folder(output_dir: str, overwrite: bool, resume: str | None) -> str | None:
-    """Checks the output folder before any work and returns the checkpoint to resume from, if one is asked for.
+def check_output_folder(run: RunArguments) -> str | None:
+    """Checks a run's output folder before any work, and returns the checkpoint to resume from if one is asked for.
 
-    With `overwrite` an earlier run's checkpoints and logs are removed; other files stay. Raises InputError for a folder
-    that holds something and neither may be overwritten nor resumed, and for a checkpoint that is not there.
+    Raises InputError for a folder that holds something and neither may be overwritten nor resumed, and for a checkpoint
+    that is not there.
     """
-    folder = Path(output_dir)
+    folder = Path(run.output_dir)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output_dir {folder} is a file, expected a folder")
-    if resume is not None:
-        return str(_checkpoint(folder, resume))
-    if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            raise InputError(
-                f"--output_dir {folder} is not empty: choose another, go on with --resume_from_checkpoint, or replace "
-                "it with --overwrite_output_dir"
-            )
+    if run.resume_from_checkpoint is not None:
+        return str(_checkpoint(folder, run.resume_from_checkpoint))
+    # The first process decides: the others may find what it has written already.
+    first = run.process_index == 0
+    if first and not run.overwrite_output_dir and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(
+            f"--output_dir {folder} is not empty: choose another, go on with --resume_from_checkpoint, or replace "
+            "it with --overwrite_output_dir"
+        )
+    return None
+
+
+def clear_output_folder(run: RunArguments) -> None:
+    """Removes an earlier run's checkpoints and logs; other files stay."""
+    if run.process_index == 0:
+        folder = Path(run.output_dir)
         for path in [*checkpoints(folder), folder / "runs"]:
             shutil.rmtree(path, ignore_errors=True)
         (folder / LOG_FILE).unlink(missing_ok=True)
-    return None
 
 
 def _checkpoint(folder: Path, resume: str) -> Path:

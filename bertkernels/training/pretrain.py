@@ -24,7 +24,7 @@ from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining, gen
 from bertkernels.models.presets import electra_preset, electra_preset_names, preset
 from bertkernels.training.electra_trainer import ElectraTrainer, PretrainingSet
 from bertkernels.training.masking import MASKINGS, MaskingCollator, max_predictions
-from bertkernels.training.output_folder import prepare_output_folder
+from bertkernels.training.output_folder import check_output_folder, clear_output_folder
 from bertkernels.training.training_arguments import PretrainRunArguments
 
 DISCRIMINATOR_FOLDER = "discriminator"
@@ -117,11 +117,7 @@ def pretrain(
     InputError for bad flags or files, before any work on the model.
     """
     _check(arguments)
-    checkpoint = None
-    if run.process_index == 0:
-        checkpoint = prepare_output_folder(run.output_dir, run.overwrite_output_dir, run.resume_from_checkpoint)
-    elif run.resume_from_checkpoint is not None:
-        checkpoint = prepare_output_folder(run.output_dir, False, run.resume_from_checkpoint)
+    checkpoint = check_output_folder(run)
     source = builtin_source() if arguments.text_source == "builtin" else file_source(arguments.train_file)
     with run.main_process_first(desc="tokenising"):
         tokenizer = _tokenizer(arguments, source)
@@ -134,6 +130,8 @@ def pretrain(
             seed=run.seed,
             folder=Path(arguments.data_cache_dir) if arguments.data_cache_dir else None,
         )
+    if checkpoint is None:
+        clear_output_folder(run)
     set_seed(run.seed)
     model = ElectraForPreTraining(config)
     trainer = ElectraTrainer(

@@ -67,6 +67,15 @@ def test_it_learns(tiny_pretraining, tmp_path):
     assert log[-1]["loss"] < log[0]["loss"]
 
 
+def test_bf16(tiny_pretraining, tmp_path):
+    logs = []
+    for name, bf16 in (("full", False), ("half", True)):
+        arguments, run = tiny_pretraining(tmp_path / name, max_steps=5, save_strategy="no", bf16=bf16)
+        logs.append(pretrain(arguments, run).log[0])
+    assert logs[1]["loss"] == pytest.approx(logs[0]["loss"], rel=0.02)
+    assert logs[1]["loss"] != logs[0]["loss"]
+
+
 def test_the_data_order_is_a_function_of_seed_and_epoch():
     sampler = EpochSampler(100, seed=1)
     first = list(sampler)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from bertkernels.errors import InputError
-from bertkernels.training.output_folder import prepare_output_folder
+from bertkernels.training.output_folder import check_output_folder
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.resumable_trainer import ResumableTrainer, checkpoints
 from bertkernels.training.train_log import LOG_FILE
@@ -94,8 +94,8 @@ def test_a_checkpoint_cut_short_is_not_taken_for_one(tiny_pretraining, tmp_path,
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-2"]
     assert not (tmp_path / "run" / "checkpoint-4").exists()
 
-    monkeypatch.undo()
-    assert prepare_output_folder(str(tmp_path / "run"), False, "last").endswith("checkpoint-2")
+    _, again = tiny_pretraining(tmp_path / "run", resume_from_checkpoint="last")
+    assert check_output_folder(again).endswith("checkpoint-2")
 
 
 def test_old_checkpoints_go(tiny_pretraining, tmp_path):
