@@ -174,9 +174,7 @@ template <int N, typename A>
 inline void correlate_taps(const A* grads, const A* tile, std::int64_t count, A* sums) {
   using V = typename Vector<A>::type;
   for (std::int64_t c = 0; c < kStrip<A>; c += Vector<A>::lanes) {
-    V partial[N];
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) partial[n] = load(sums + n * kStrip<A> + c);
+    V partial[N] = {};
     for (std::int64_t t = 0; t < count; ++t) {
       const V grad = load(grads + t * kStrip<A> + c);
       const A* rows = tile + t * kStrip<A> + c;
@@ -184,7 +182,10 @@ inline void correlate_taps(const A* grads, const A* tile, std::int64_t count, A*
       for (int n = 0; n < N; ++n) partial[n] += load(rows + n * kStrip<A>) * grad;
     }
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) store(sums + n * kStrip<A> + c, partial[n]);
+    for (int n = 0; n < N; ++n) {
+      A* sum = sums + n * kStrip<A> + c;
+      store(sum, load(sum) + partial[n]);
+    }
   }
 }
 
@@ -223,6 +224,16 @@ void correlate(const A* grads, const A* tile, std::int64_t count, std::int64_t t
   }
 }
 
+// sums[c] += Σ_t grads[t, c].
+template <typename A>
+void add_rows(const A* grads, std::int64_t count, A* sums) {
+  for (std::int64_t c = 0; c < kStrip<A>; c += Vector<A>::lanes) {
+    typename Vector<A>::type partial{};
+    for (std::int64_t t = 0; t < count; ++t) partial += load(grads + t * kStrip<A> + c);
+    store(sums + c, load(sums + c) + partial);
+  }
+}
+
 // Adds one segment's share to `sums` [K + 1, strip]: the weight's gradient, then the bias's.
 template <typename T, typename A>
 void add_segment(const DepthwiseConvBackward& call, const Segment& s, std::int64_t strip, A* tile, A* grads, A* sums) {
@@ -237,10 +248,7 @@ void add_segment(const DepthwiseConvBackward& call, const Segment& s, std::int64
     correlate(grads, tile, real, taps, sums);
   }
   if (call.d_bias != nullptr) {
-    A* bias = sums + taps * kStrip<A>;
-    for (std::int64_t t = 0; t < real; ++t) {
-      for (std::int64_t c = 0; c < kStrip<A>; ++c) bias[c] += grads[t * kStrip<A> + c];
-    }
+    add_rows(grads, real, sums + taps * kStrip<A>);
   }
 }
 
