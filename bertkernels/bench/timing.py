@@ -50,7 +50,7 @@ def interleaved(
         callables: name → function of no arguments; at least one.
         rounds: turns that each callable gets at least.
         seconds: go on for this long in all, however many rounds that makes.
-        warmup: untimed calls of each callable first; the first one may compile.
+        warmup: untimed calls of each callable first; the very first may compile. 0 if all were called before.
         device: where they run, "cpu" or "cuda".
         threads: torch's threads during the measurement, if not as they are.
         hide_launches: CUDA only: queue each call behind a short pause, so that kernels are timed and not the time that
@@ -61,10 +61,10 @@ def interleaved(
     """
     if not callables:
         raise ValueError("interleaved: callables is empty")
-    if rounds < 1 or warmup < 1:
-        raise ValueError(f"interleaved: rounds and warmup must be at least 1, got {rounds} and {warmup}")
+    if rounds < 1 or warmup < 0:
+        raise ValueError(f"interleaved: rounds must be at least 1 and warmup 0, got {rounds} and {warmup}")
     device = torch.device(device)
-    with _thread_count(threads):
+    with thread_count(threads):
         if device.type == "cuda":
             with torch.cuda.device(device):
                 turn = _CudaTurns(callables, warmup, hide_launches)
@@ -76,7 +76,8 @@ def interleaved(
 
 
 @contextlib.contextmanager
-def _thread_count(threads: int | None) -> Iterator[None]:
+def thread_count(threads: int | None) -> Iterator[None]:
+    """Sets torch's number of threads inside a `with` block; None leaves it."""
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -104,18 +105,23 @@ class _CpuTurns:
     def __init__(self, callables: Mapping[str, Callable[[], object]], warmup: int):
         self.callables = callables
         self.peak_bytes: dict[str, int] = {}
-        self.calls = {name: self._calls_a_turn(function, warmup) for name, function in callables.items()}
-
-    def _calls_a_turn(self, function: Callable[[], object], warmup: int) -> int:
-        for _ in range(warmup):
-            elapsed = self._time(function)
-        return min(_CALLS_A_TURN, max(1, int(_TURN_SECONDS / max(elapsed, 1e-9))))
+        self.fastest = dict.fromkeys(callables, float("inf"))
+        for function in callables.values():
+            for _ in range(warmup):
+                function()
 
     def __call__(self, name: str) -> list[float]:
-        function, calls = self.callables[name], self.calls[name]
-        if calls > 1:
+        function = self.callables[name]
+        if self._calls(name) > 1:
             function()
-        return [self._time(function) for _ in range(calls)]
+        times = [self._time(function)]
+        self.fastest[name] = min(self.fastest[name], times[0])
+        times += [self._time(function) for _ in range(self._calls(name) - 1)]
+        return times
+
+    def _calls(self, name: str) -> int:
+        """How many a turn, by the fastest first call so far: one that was disturbed says nothing."""
+        return min(_CALLS_A_TURN, max(1, int(_TURN_SECONDS / max(self.fastest[name], 1e-9))))
 
     @staticmethod
     def _time(function: Callable[[], object]) -> float:

@@ -1,0 +1,96 @@
+"""ConvBERT encoders: Hugging Face's, the same patched, ours, and their matrix products alone, on the same weights."""
+
+from collections.abc import Callable, Collection
+
+import torch
+from transformers import ConvBertModel, PreTrainedModel
+
+from bertkernels.hf import patch
+from bertkernels.models.convert.huggingface_names import encoder_names
+from bertkernels.models.convert.to_huggingface import their_model
+from bertkernels.models.encoder import EncoderModel
+from bertkernels.models.presets import preset
+
+from .case import BOTH, Case, Peer
+from .matrix_products import own_products
+from .op_bench import HUGGING_FACE, HUGGING_FACE_COMPILED
+
+PATCHED = "patched"
+PATCHED_COMPILED = "patched, compiled"
+OURS = "bertkernels encoder"
+PRODUCTS = "its own matrix products"
+
+
+class EncoderBench:
+    """Whole encoders, from token ids to the last hidden state; dropout off, so that results can be compared.
+
+    "compiled" means each layer by `torch.compile`: all layers share one compilation, which takes seconds where the
+    whole model as one graph takes minutes, and computes the same with the same fusions.
+    """
+
+    op = "encoder"
+
+    def names(self, case: Case) -> list[str]:
+        """Names of the case's peers: Hugging Face first."""
+        compiled = {HUGGING_FACE_COMPILED, PATCHED_COMPILED}
+        names = (HUGGING_FACE, HUGGING_FACE_COMPILED, PATCHED, PATCHED_COMPILED, OURS, PRODUCTS)
+        return [name for name in names if case.compiled or name not in compiled]
+
+    def peers(self, case: Case, only: Collection[str] | None = None) -> dict[str, Peer]:
+        """The case's peers, all with the same random weights (in the same memory) and token ids; `only` these names."""
+        torch.manual_seed(0)
+        ours = EncoderModel(preset(f"convbert-{case.size}")).eval().to(case.device, case.torch_dtype)
+        theirs = {weight.name: name for name, weight in encoder_names(ours.config).items()}
+        ids = torch.randint(5, ours.config.vocab_size, (case.batch, case.tokens)).to(case.device)
+        grad = torch.randn(case.batch, case.tokens, ours.config.hidden_size).to(case.device, case.torch_dtype)
+
+        def build(name: str) -> Peer:
+            if name == PRODUCTS:
+                return Peer(own_products(ours, case), floor=True)
+            compiled = name in (HUGGING_FACE_COMPILED, PATCHED_COMPILED)
+            if name == OURS:
+                model, names = ours, theirs.values()
+            else:
+                model, names = _hugging_face(ours), theirs
+            if name in (PATCHED, PATCHED_COMPILED):
+                patch(model)
+            if compiled:
+                for layer in model.encoder.layer:
+                    layer.compile(dynamic=False)
+            parameters = [model.get_parameter(parameter) for parameter in names]
+            return Peer(_call(model, parameters, ids, grad, case), compiled=compiled)
+
+        return {name: build(name) for name in self.names(case) if only is None or name in only}
+
+    def bytes_moved(self, case: Case) -> None:
+        """No model: a whole encoder is bound by its products, which are measured beside it."""
+        return None
+
+
+def _hugging_face(ours: EncoderModel) -> ConvBertModel:
+    converted = their_model(ours)
+    model = ConvBertModel(converted.config).eval()
+    model = model.to(ours.device, ours.dtype)
+    model.load_state_dict(converted.state_dict(), assign=True)
+    return model
+
+
+def _call(
+    model: PreTrainedModel, parameters: list[torch.nn.Parameter], ids: torch.Tensor, grad: torch.Tensor, case: Case
+) -> Callable[[], tuple[torch.Tensor, ...]]:
+    if case.mode != BOTH:
+
+        @torch.no_grad()
+        def forward() -> tuple[torch.Tensor, ...]:
+            return (model(input_ids=ids).last_hidden_state,)
+
+        return forward
+
+    def forward_and_backward() -> tuple[torch.Tensor, ...]:
+        out = model(input_ids=ids).last_hidden_state
+        return out, *torch.autograd.grad(out, parameters, grad)
+
+    return forward_and_backward
+
+
+BENCH = EncoderBench()

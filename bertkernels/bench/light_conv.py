@@ -1,0 +1,33 @@
+"""`light_conv` beside the unfold that Hugging Face's ConvBERT does it with."""
+
+import torch
+
+from bertkernels import ops
+
+from .case import Case, dimensions
+from .op_bench import HUGGING_FACE, OpBench, Shape
+
+
+def unfold_path(values: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """What Hugging Face's ConvBERT does between the projections and its context, step by step: [B, T, H, D].
+
+    The values are unfolded into K copies of themselves (`torch.nn.functional.unfold`), copied once more into the order
+    of a batch of small matrices, and each multiplied by its token's kernel.
+    """
+    batch, tokens, heads, width = values.shape
+    taps = logits.shape[-1]
+    kernels = logits.reshape(-1, taps, 1).softmax(1)  # [B·T·H, K, 1]
+    image = values.flatten(2).transpose(1, 2).contiguous().unsqueeze(-1)  # [B, H·D, T, 1]
+    windows = torch.nn.functional.unfold(image, (taps, 1), padding=((taps - 1) // 2, 0))  # [B, H·D·K, T]
+    windows = windows.transpose(1, 2).reshape(-1, width, taps)  # [B·T·H, D, K]
+    return (windows @ kernels).reshape(batch, tokens, heads, width)
+
+
+def shapes(case: Case) -> tuple[list[Shape], Shape]:
+    """values [B, T, H, D] and logits [B, T, H, K] → [B, T, H, D]."""
+    size = dimensions(case.size)
+    rows = (case.batch, case.tokens, size.heads)
+    return [(*rows, size.head_width), (*rows, size.taps)], (*rows, size.head_width)
+
+
+BENCH = OpBench("light_conv", shapes, ops.light_conv, {HUGGING_FACE: unfold_path})

@@ -1,0 +1,104 @@
+"""Measures one case: first that its peers agree, then how long they take."""
+
+import contextlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from .case import Case, Peer, assert_agreement
+from .select import bench_of
+from .timing import Timing, interleaved, thread_count
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One case's times.
+
+    Attributes:
+        timings: by peer.
+        floors: peers that do only the part of the work that nobody can leave out.
+        left_out: peers that could not be compiled here, and why.
+    """
+
+    case: Case
+    timings: dict[str, Timing]
+    floors: frozenset[str]
+    left_out: dict[str, str]
+
+    def ratio(self, numerator: str, denominator: str) -> float:
+        """How many times the median of one peer is that of another."""
+        return self.timings[numerator].p50 / self.timings[denominator].p50
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Rounds at least, and seconds in all, for one case of an op and for one of the encoder."""
+
+    op_rounds: int
+    op_seconds: float
+    encoder_rounds: int
+    encoder_seconds: float
+
+
+FULL = Effort(op_rounds=7, op_seconds=0.6, encoder_rounds=3, encoder_seconds=1.5)
+QUICK = Effort(op_rounds=5, op_seconds=0.3, encoder_rounds=3, encoder_seconds=1.0)
+THOROUGH = Effort(op_rounds=30, op_seconds=5.0, encoder_rounds=9, encoder_seconds=8.0)
+
+
+def measure(
+    case: Case, effort: Effort = FULL, *, threads: int | None = None, only: Collection[str] | None = None
+) -> Measurement:
+    """Times a case's peers in turns.
+
+    Args:
+        threads: torch's threads, if not as they are (CPU).
+        only: names of the peers to measure, if not all.
+
+    Raises:
+        Disagreement: the peers do not compute the same.
+    """
+    with thread_count(threads), ready_peers(case, only) as (peers, left_out):
+        is_op = case.op != "encoder"
+        timings = interleaved(
+            {name: peer.call for name, peer in peers.items()},
+            rounds=effort.op_rounds if is_op else effort.encoder_rounds,
+            seconds=effort.op_seconds if is_op else effort.encoder_seconds,
+            warmup=0,
+            device=case.device,
+            hide_launches=is_op,
+        )
+    return Measurement(case, timings, frozenset(name for name, peer in peers.items() if peer.floor), left_out)
+
+
+@contextlib.contextmanager
+def ready_peers(case: Case, only: Collection[str] | None = None) -> Iterator[tuple[dict[str, Peer], dict[str, str]]]:
+    """A case's peers, compiled, called once and seen to agree; and those that cannot be compiled here, with the reason.
+
+    Begins and ends without compiled code of other cases: past eight variants of one layer torch runs it eagerly.
+
+    Raises:
+        Disagreement: the peers do not compute the same.
+    """
+    torch._dynamo.reset()
+    try:
+        with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+            yield _checked(bench_of(case).peers(case, only))
+    finally:
+        torch._dynamo.reset()
+
+
+def _checked(peers: dict[str, Peer]) -> tuple[dict[str, Peer], dict[str, str]]:
+    results, left_out = {}, {}
+    for name, peer in peers.items():
+        try:
+            result = peer.call()
+        except torch._dynamo.exc.TorchDynamoException as error:
+            if not peer.compiled:
+                raise
+            left_out[name] = str(error).strip().splitlines()[0]
+            continue
+        if not peer.floor:
+            results[name] = result
+    assert_agreement(results)
+    return {name: peer for name, peer in peers.items() if name not in left_out}, left_out

@@ -1,0 +1,127 @@
+"""`bertkernels bench`: measures the ops and encoders on this machine beside their peers, and reports on results."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from bertkernels.bench import OPS
+from bertkernels.errors import InputError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; `{self.prog} --help` lists the options")
+
+
+def run(argv: list[str]) -> int:
+    """Measures, or with --limits checks limits, or with --report makes tables of earlier results."""
+    arguments = _parse(argv)
+    if arguments.report:
+        return _report(arguments)
+    _check_device(arguments.device)
+    if arguments.limits:
+        return _limits(arguments)
+    return _measure(arguments)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="bertkernels bench", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS, metavar="OP", help=f"of {', '.join(OPS)}")
+    parser.add_argument("--quick", action="store_true", help="one shape an op, under a minute; nothing is written")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; with --limits 2)")
+    parser.add_argument("--no-compile", action="store_true", help="leave out peers that go through torch.compile")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.jsonl", help="results; those of cases not measured now are kept"
+    )
+    parser.add_argument("--limits", action="store_true", help="check the limits; exit code 1 where one is missed")
+    parser.add_argument("--report", nargs="+", type=Path, metavar="FILE", help="measure nothing: tables of these files")
+    parser.add_argument("--update", type=Path, metavar="README.md", help="with --report: replace the tables in a file")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="with --report: also draw the results")
+    arguments = parser.parse_args(argv)
+    if arguments.threads is not None and arguments.threads < 1:
+        raise InputError(f"--threads must be at least 1, got {arguments.threads}")
+    for option in ("update", "plot"):
+        if getattr(arguments, option) and not arguments.report:
+            raise InputError(f"--{option} goes with --report FILE")
+    if arguments.limits and (arguments.device != "cpu" or arguments.report):
+        raise InputError("--limits measures on the CPU; it goes with --threads only")
+    return arguments
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA device here; `bertkernels info` says what there is")
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    from bertkernels.bench import environment, results
+    from bertkernels.bench.measure import FULL, QUICK, measure
+    from bertkernels.bench.report import markdown
+    from bertkernels.bench.select import select_cases
+    from bertkernels.bench.timing import thread_count
+
+    path = arguments.output
+    if path is None and not arguments.quick:
+        path = results.default_file(arguments.device)
+    kept = results.read(path) if path is not None and path.exists() else []
+    cases = select_cases(arguments.ops, arguments.device, arguments.quick, compiled=not arguments.no_compile)
+    rows = []
+    with thread_count(arguments.threads):
+        made_with = environment.describe(arguments.device)
+        for number, case in enumerate(cases, 1):
+            print(f"[{number}/{len(cases)}] {case.label}: ", end="", file=sys.stderr, flush=True)
+            measurement = measure(case, QUICK if arguments.quick else FULL)
+            print(_summary(measurement), file=sys.stderr, flush=True)
+            rows += results.to_rows(measurement, made_with)
+            if path is not None:
+                results.write(path, results.merged(kept, rows))
+    print(markdown(rows), end="")
+    print(f"\nResults: {path}" if path else "\nNothing was written: a quick run measures little (--output keeps it).")
+    return 0
+
+
+def _summary(measurement) -> str:
+    from bertkernels.bench.report import duration
+
+    times = [f"{peer} {duration(timing.p50)}" for peer, timing in measurement.timings.items()]
+    missing = [f"{peer} left out ({reason})" for peer, reason in measurement.left_out.items()]
+    return ", ".join(times + missing)
+
+
+def _limits(arguments: argparse.Namespace) -> int:
+    from bertkernels.bench.limits import check_limits, table
+
+    outcomes = []
+    for outcome in check_limits(threads=arguments.threads or 2):
+        outcomes.append(outcome)
+        print(f"{outcome.limit.case.label}: {outcome.ratio:.2f}", file=sys.stderr, flush=True)
+    print(table(outcomes))
+    return 0 if all(outcome.reached for outcome in outcomes) else 1
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from bertkernels.bench import results
+    from bertkernels.bench.report import markdown, update
+
+    rows = []
+    for path in arguments.report:
+        rows = results.merged(rows, results.read(path))
+    if not rows:
+        raise InputError(f"{', '.join(map(str, arguments.report))}: no results in there")
+    link = None
+    if arguments.plot:
+        from bertkernels.bench.plot import draw
+
+        draw(rows, arguments.plot)
+        link = os.path.relpath(arguments.plot, arguments.update.parent if arguments.update else ".")
+    text = markdown(rows, link)
+    if arguments.update:
+        update(arguments.update, text)
+    else:
+        print(text, end="")
+    return 0
