@@ -19,30 +19,40 @@ def broadcast_mask(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple,
     Left to itself it builds [B, 1, T, T] of it. Where nothing is masked the layers get a single zero, which adds the
     same to all scores.
     """
-    inputs = dict(zip(_NAMES, args, strict=False)) | kwargs
-    mask = inputs.get("attention_mask")
-    tokens = inputs.get("input_ids") if inputs.get("input_ids") is not None else inputs.get("inputs_embeds")
+    ids, mask = _argument("input_ids", args, kwargs), _argument("attention_mask", args, kwargs)
+    tokens = _argument("inputs_embeds", args, kwargs) if ids is None else ids
     if tokens is None or (mask is not None and mask.dim() != 2):
         return None
-    if mask is None and inputs.get("input_ids") is not None:  # the model warns only where it gets no mask
-        module.warn_if_padding_and_no_attention_mask(tokens, None)
+    if mask is None and ids is not None:  # the model itself warns only where it gets no mask
+        module.warn_if_padding_and_no_attention_mask(ids, None)
     dtype = module.embeddings.LayerNorm.weight.dtype
     if mask is None or (not is_tracing(mask) and bool(mask.all())):
         additive = torch.zeros(1, 1, 1, 1, dtype=dtype, device=tokens.device)
     else:
-        lowest = torch.finfo(dtype).min
         additive = torch.zeros(mask.shape, dtype=dtype, device=tokens.device)
-        additive = additive.masked_fill(mask.to(tokens.device) == 0, lowest)[:, None, None, :]
-    return (), inputs | {"attention_mask": additive}
+        additive = additive.masked_fill(mask.to(tokens.device) == 0, torch.finfo(dtype).min)[:, None, None, :]
+    return _with_argument("attention_mask", additive, args, kwargs)
 
 
 def unpadded_inputs(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
     """Counts positions over real tokens alone, so that padding on the left moves none; then `broadcast_mask`."""
-    inputs = dict(zip(_NAMES, args, strict=False)) | kwargs
-    mask = inputs.get("attention_mask")
-    if mask is not None and mask.dim() == 2 and inputs.get("position_ids") is None:
-        inputs["position_ids"] = ((mask != 0).cumsum(1) - 1).clamp(min=0)  # [B, T]
-    return broadcast_mask(module, (), inputs)
+    mask = _argument("attention_mask", args, kwargs)
+    if mask is not None and mask.dim() == 2 and _argument("position_ids", args, kwargs) is None:
+        positions = ((mask != 0).cumsum(1) - 1).clamp(min=0)  # [B, T]
+        args, kwargs = _with_argument("position_ids", positions, args, kwargs)
+    return broadcast_mask(module, args, kwargs) or (args, kwargs)
+
+
+def _argument(name: str, args: tuple, kwargs: dict) -> torch.Tensor | None:
+    place = _NAMES.index(name)
+    return args[place] if place < len(args) else kwargs.get(name)
+
+
+def _with_argument(name: str, value: torch.Tensor, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    place = _NAMES.index(name)
+    if place < len(args):
+        return (*args[:place], value, *args[place + 1 :]), kwargs
+    return args, kwargs | {name: value}
 
 
 def input_hook(module: nn.Module) -> Callable | None:

@@ -132,5 +132,6 @@ def _check_unpad(model: nn.Module, left_alone: dict[str, str]) -> None:
             f"patch: unpad=True needs a ConvBertModel, which is given the attention mask; "
             f"{type(model).__name__} contains none"
         )
-    for name, reason in left_alone.items():
+    if left_alone:
+        name, reason = next(iter(left_alone.items()))
         raise ValueError(f"patch: unpad=True needs all ConvBERT layers on fused ops, but not {name}: {reason}")

@@ -12,7 +12,6 @@ _OPS = {
     "ConvBertSelfAttention": ("light_conv", "depthwise_conv"),
     "SeparableConv1D": ("depthwise_conv",),
     "GroupedLinearLayer": ("grouped_linear",),
-    "ConvBertIntermediate": ("grouped_linear",),
 }
 
 

@@ -86,6 +86,19 @@ def test_attention_maps_asked_for_in_the_configuration(pair, make_batch):
     assert patched(**make_batch(), output_attentions=False).attentions is None
 
 
+@pytest.mark.parametrize("arguments", [((), {}), ((1, 2, 3, 4, 5, 6), {}), ((1,), {"input_ids": 1})])
+def test_wrong_arguments_raise_what_the_model_raises(arguments, pair):
+    args, kwargs = arguments
+    args = tuple(torch.ones(1, 4, dtype=torch.long) for _ in args)
+    kwargs = {name: torch.ones(1, 4, dtype=torch.long) for name in kwargs}
+    errors = []
+    for model in pair():
+        with pytest.raises((TypeError, ValueError)) as error:
+            model(*args, **kwargs)
+        errors.append((error.type, str(error.value)))
+    assert errors[0] == errors[1]
+
+
 @pytest.mark.parametrize("return_dict", [True, False])
 def test_inputs_by_position_and_tuples(return_dict, pair, make_batch):
     stock, patched = pair()

@@ -122,6 +122,15 @@ def test_positions_given_are_taken(pair, make_batch):
     torch.testing.assert_close(batch[1, :6], alone[0], atol=2e-5, rtol=0)
 
 
+def test_recorded_outputs_asked_for_in_the_configuration(pair, make_batch):
+    _, unpadded = pair()
+    expected = unpadded(**make_batch(), **OPTIONS)
+    unpadded.config.output_attentions = unpadded.config.output_hidden_states = True
+    got = unpadded(**make_batch())
+    torch.testing.assert_close(got.hidden_states, expected.hidden_states, atol=0, rtol=0)
+    torch.testing.assert_close(got.attentions, expected.attentions, atol=0, rtol=0)
+
+
 def test_all_padding(pair):
     _, unpadded = pair()
     ids = torch.full((2, 5), 7)
