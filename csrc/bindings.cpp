@@ -9,6 +9,9 @@
 #include "cpu/depthwise_conv.h"
 #include "cpu/isa.h"
 #include "cpu/light_conv.h"
+#if defined(BERTKERNELS_WITH_CUDA)
+#include "cuda/light_conv.h"
+#endif
 
 namespace py = pybind11;
 
@@ -118,6 +121,21 @@ void bind_light_conv(py::module_& m) {
     py::gil_scoped_release release;
     require_memory(BERTKERNELS_CALL(light_conv_backward, call, threads));
   });
+#if defined(BERTKERNELS_WITH_CUDA)
+  m.def("light_conv_forward_cuda", [](const py::tuple& shape, const py::tuple& values, const py::tuple& logits,
+                                      const py::tuple& out, std::uintptr_t stream) {
+    const auto call = light_conv_forward_call(shape, values, logits, out);
+    py::gil_scoped_release release;
+    light_conv_forward_cuda(call, stream);
+  });
+  m.def("light_conv_backward_cuda", [](const py::tuple& shape, const py::tuple& grad, const py::tuple& values,
+                                       const py::tuple& logits, const py::tuple& d_values, const py::tuple& d_logits,
+                                       std::uintptr_t stream) {
+    const auto call = light_conv_backward_call(shape, grad, values, logits, d_values, d_logits);
+    py::gil_scoped_release release;
+    light_conv_backward_cuda(call, stream);
+  });
+#endif
 }
 
 // (B, T, C, K, address of lengths or 0, address of cu_seqlens or 0, causal, dtype).
