@@ -81,6 +81,11 @@ def _argument(x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     return x if bias is None else x + bias
 
 
+def _gelu(x: torch.Tensor) -> torch.Tensor:
+    # Not torch's gelu: its 1 + erf cancels in the left tail, where Φ has digits left.
+    return x * torch.special.ndtr(x)
+
+
 def _gelu_derivative(x: torch.Tensor) -> torch.Tensor:
     density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
     return torch.special.ndtr(x) + x * density
@@ -109,7 +114,7 @@ def _gelu_tanh(x: torch.Tensor) -> torch.Tensor:
 # name → function and derivative, in the order of the compiled code's numbers (csrc/activation.h)
 ACTIVATIONS: dict[str | None, tuple[Callable, Callable]] = {
     None: (torch.clone, torch.ones_like),
-    "gelu": (torch.nn.functional.gelu, _gelu_derivative),
+    "gelu": (_gelu, _gelu_derivative),
     "gelu_tanh": (_gelu_tanh, _gelu_tanh_derivative),
     "relu": (torch.relu, lambda x: (x > 0).to(x.dtype)),
     "tanh": (torch.tanh, _tanh_derivative),

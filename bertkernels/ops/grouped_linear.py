@@ -87,8 +87,9 @@ def grouped_linear_backward_reference(
     _, derivative = ACTIVATIONS[activation]
     argument = _argument(x, weight, bias)  # […, G·O]
     d_argument = grad.to(argument.dtype) * derivative(argument)
-    d_product = d_argument.reshape(-1, groups, width_out)  # [M, G, O]
-    rows = x.reshape(-1, groups, width_in).to(argument.dtype)  # [M, G, I]
+    tokens = math.prod(x.shape[:-1])
+    d_product = d_argument.reshape(tokens, groups, width_out)  # [M, G, O]
+    rows = x.reshape(tokens, groups, width_in).to(argument.dtype)  # [M, G, I]
     d_x = torch.einsum("mgo,gio->mgi", d_product, weight.to(argument.dtype)).reshape(x.shape)
     d_weight = torch.einsum("mgi,mgo->gio", rows, d_product)
     return d_x.to(x.dtype), d_weight.to(weight.dtype), d_product.sum(0).reshape(-1).to(x.dtype)
