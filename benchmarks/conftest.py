@@ -1,7 +1,8 @@
-"""Turns the cases of `bertkernels.bench` on the CPU into pytest-benchmark tests: one a case and peer, grouped by case.
+"""Turns the CPU cases of `bertkernels.bench` into pytest-benchmark tests: one a case and peer, grouped by case.
 
-A module here names its op in OP; `pytest benchmarks/light_conv.py -k "base and B8"` runs some of them. `bertkernels bench`
-measures the same cases with the peers taking turns, also on GPUs, and writes the results that the tables are made of.
+A module here names its op in OP; `pytest benchmarks/light_conv.py -k "base and B8"` runs some of its cases.
+`bertkernels bench` measures the same with the peers taking turns, also on GPUs, and writes the results that the tables
+are made of.
 """
 
 import pytest
@@ -12,7 +13,7 @@ from bertkernels.bench.select import bench_of, select_cases
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parameters = [
-        pytest.param(case, peer, id=f"{case.size}-B{case.batch}·T{case.tokens}-{case.mode}-{peer}")
+        pytest.param(case, peer, id=f"{case.size}-B{case.batch}-T{case.tokens}-{case.mode}-{peer}")
         for case in select_cases([metafunc.module.OP])
         for peer in bench_of(case).names(case)
     ]

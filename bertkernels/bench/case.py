@@ -92,7 +92,7 @@ class Disagreement(AssertionError):
 
 
 # Distance from the first peer in units of the result's own length (its Euclidean norm).
-_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
+_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 
 
 def assert_agreement(results: Mapping[str, tuple[torch.Tensor, ...]]) -> None:

@@ -1,5 +1,7 @@
 """ConvBERT encoders: Hugging Face's, the same patched, ours, and their matrix products alone, on the same weights."""
 
+import copy
+import functools
 from collections.abc import Callable, Collection
 
 import torch
@@ -38,20 +40,21 @@ class EncoderBench:
 
     def peers(self, case: Case, only: Collection[str] | None = None) -> dict[str, Peer]:
         """The case's peers, all with the same random weights (in the same memory) and token ids; `only` these names."""
-        torch.manual_seed(0)
-        ours = EncoderModel(preset(f"convbert-{case.size}")).eval().to(case.device, case.torch_dtype)
-        theirs = {weight.name: name for name, weight in encoder_names(ours.config).items()}
-        ids = torch.randint(5, ours.config.vocab_size, (case.batch, case.tokens)).to(case.device)
-        grad = torch.randn(case.batch, case.tokens, ours.config.hidden_size).to(case.device, case.torch_dtype)
+        ours, theirs = _models(case.size, case.device, case.dtype)
+        their_names = {weight.name: name for name, weight in encoder_names(ours.config).items()}
+        generator = torch.Generator().manual_seed(0)
+        shape = (case.batch, case.tokens)
+        ids = torch.randint(5, ours.config.vocab_size, shape, generator=generator).to(case.device)
+        grad = torch.randn(*shape, ours.config.hidden_size, generator=generator).to(case.device, case.torch_dtype)
 
         def build(name: str) -> Peer:
             if name == PRODUCTS:
                 return Peer(own_products(ours, case), floor=True)
             compiled = name in (HUGGING_FACE_COMPILED, PATCHED_COMPILED)
             if name == OURS:
-                model, names = ours, theirs.values()
+                model, names = ours, their_names.values()
             else:
-                model, names = _hugging_face(ours), theirs
+                model, names = _sharing_weights(theirs), their_names
             if name in (PATCHED, PATCHED_COMPILED):
                 patch(model)
             if compiled:
@@ -67,12 +70,21 @@ class EncoderBench:
         return None
 
 
-def _hugging_face(ours: EncoderModel) -> ConvBertModel:
+@functools.lru_cache(maxsize=1)
+def _models(size: str, device: str, dtype: str) -> tuple[EncoderModel, ConvBertModel]:
+    """Our encoder and Hugging Face's around the same random weights; those of the last size are kept."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ours = EncoderModel(preset(f"convbert-{size}")).eval().to(device, getattr(torch, dtype))
     converted = their_model(ours)
-    model = ConvBertModel(converted.config).eval()
-    model = model.to(ours.device, ours.dtype)
-    model.load_state_dict(converted.state_dict(), assign=True)
-    return model
+    theirs = ConvBertModel(converted.config).eval().to(device)
+    theirs.load_state_dict(converted.state_dict(), assign=True)
+    return ours, theirs
+
+
+def _sharing_weights(model: ConvBertModel) -> ConvBertModel:
+    """A copy to patch or compile, with the very same parameters."""
+    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
 def _call(

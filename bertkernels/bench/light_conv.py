@@ -30,4 +30,4 @@ def shapes(case: Case) -> tuple[list[Shape], Shape]:
     return [(*rows, size.head_width), (*rows, size.taps)], (*rows, size.head_width)
 
 
-BENCH = OpBench("light_conv", shapes, ops.light_conv, {HUGGING_FACE: unfold_path})
+BENCH = OpBench("light_conv", shapes, ops.light_conv, {HUGGING_FACE: unfold_path}, compiled=True)

@@ -41,7 +41,7 @@ class Effort:
     encoder_seconds: float
 
 
-FULL = Effort(op_rounds=7, op_seconds=0.6, encoder_rounds=3, encoder_seconds=1.5)
+FULL = Effort(op_rounds=7, op_seconds=0.4, encoder_rounds=3, encoder_seconds=1.5)
 QUICK = Effort(op_rounds=5, op_seconds=0.3, encoder_rounds=3, encoder_seconds=1.0)
 THOROUGH = Effort(op_rounds=30, op_seconds=5.0, encoder_rounds=9, encoder_seconds=8.0)
 
@@ -96,7 +96,7 @@ def _checked(peers: dict[str, Peer]) -> tuple[dict[str, Peer], dict[str, str]]:
         except torch._dynamo.exc.TorchDynamoException as error:
             if not peer.compiled:
                 raise
-            left_out[name] = str(error).strip().splitlines()[0]
+            left_out[name] = " ".join(str(error).split("\n")[:2])
             continue
         if not peer.floor:
             results[name] = result

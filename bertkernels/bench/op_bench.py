@@ -26,9 +26,10 @@ class OpBench:
         op: its name in `bertkernels.ops`.
         shapes: case → shapes of the op's inputs, and of its output.
         ours: the op, called with the inputs and `impl`.
-        others: name → function of the inputs; the first is Hugging Face's way, which is also measured compiled.
+        others: name → function of the inputs; the first is Hugging Face's way.
         floor: name of the part of the work that cannot be left out, and case, inputs, gradient → a call that does it;
             None: a plain copy of as many bytes as the ideal op moves.
+        compiled: whether Hugging Face's way is also measured through torch.compile.
     """
 
     op: str
@@ -36,6 +37,7 @@ class OpBench:
     ours: Function
     others: dict[str, Function]
     floor: tuple[str, Floor] | None = None
+    compiled: bool = False
 
     def names(self, case: Case) -> list[str]:
         """Names of the case's peers: Hugging Face first."""
@@ -89,7 +91,7 @@ class OpBench:
     def _functions(self, case: Case) -> dict[str, Function]:
         hugging_face, *others = self.others.items()
         functions = dict([hugging_face])
-        if case.compiled:
+        if case.compiled and self.compiled:
             functions[HUGGING_FACE_COMPILED] = torch.compile(hugging_face[1], dynamic=False)
         return functions | dict(others) | {our_name(impl): self._ours_on(impl) for impl in self._implementations(case)}
 

@@ -60,6 +60,7 @@ def _check_device(device: str) -> None:
 
 def _measure(arguments: argparse.Namespace) -> int:
     from bertkernels.bench import environment, results
+    from bertkernels.bench.case import Disagreement
     from bertkernels.bench.measure import FULL, QUICK, measure
     from bertkernels.bench.report import markdown
     from bertkernels.bench.select import select_cases
@@ -70,19 +71,26 @@ def _measure(arguments: argparse.Namespace) -> int:
         path = results.default_file(arguments.device)
     kept = results.read(path) if path is not None and path.exists() else []
     cases = select_cases(arguments.ops, arguments.device, arguments.quick, compiled=not arguments.no_compile)
-    rows = []
+    rows, disagreements = [], 0
     with thread_count(arguments.threads):
         made_with = environment.describe(arguments.device)
         for number, case in enumerate(cases, 1):
             print(f"[{number}/{len(cases)}] {case.label}: ", end="", file=sys.stderr, flush=True)
-            measurement = measure(case, QUICK if arguments.quick else FULL)
+            try:
+                measurement = measure(case, QUICK if arguments.quick else FULL)
+            except Disagreement as error:
+                print(f"no figures: {error}", file=sys.stderr, flush=True)
+                disagreements += 1
+                continue
             print(_summary(measurement), file=sys.stderr, flush=True)
             rows += results.to_rows(measurement, made_with)
             if path is not None:
                 results.write(path, results.merged(kept, rows))
     print(markdown(rows), end="")
     print(f"\nResults: {path}" if path else "\nNothing was written: a quick run measures little (--output keeps it).")
-    return 0
+    if disagreements:
+        print(f"bertkernels bench: peers disagreed in {disagreements} of {len(cases)} cases", file=sys.stderr)
+    return 1 if disagreements else 0
 
 
 def _summary(measurement) -> str:

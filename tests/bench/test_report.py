@@ -1,0 +1,89 @@
+import pytest
+
+from bertkernels.bench.report import BEGIN, END, duration, markdown, update
+from bertkernels.errors import InputError
+
+
+@pytest.fixture
+def rows(make_row):
+    faster = [
+        make_row("Hugging Face", 12_000),
+        make_row("bertkernels (cpu)", 150),
+        make_row("copy of the same bytes", 30),
+    ]
+    slower = [make_row("Hugging Face", 100, tokens=8), make_row("bertkernels (cpu)", 125, tokens=8)]
+    return faster + slower
+
+
+def test_table_shows_times_and_ratios_also_where_ours_loses(rows):
+    lines = markdown(rows).splitlines()
+    header = next(line for line in lines if line.startswith("| size"))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| base")]
+    assert [cell.strip() for cell in header.strip("|").split("|")][3:] == [
+        "Hugging Face", "bertkernels (cpu)", "copy of the same bytes", "ours / floor",
+    ]  # fmt: skip
+    assert cells == [
+        ["base", "B8·T128", "forward", "12.0 ms", "**150 µs (80.0×)**", "30.0 µs (400×)", "5.00"],
+        ["base", "B8·T8", "forward", "**100 µs**", "125 µs (0.80×)", "–", "–"],
+    ]
+
+
+def test_says_what_it_was_measured_with(rows):
+    text = markdown(rows)
+    for fact in ("Some CPU, 2 cores", "2 threads", "float32", "torch 2.9.0", "0123456789ab", "2026-01-02"):
+        assert fact in text
+
+
+def test_says_that_no_gpu_was_measured(rows, make_row):
+    assert "Not measured on a GPU yet." in markdown(rows)
+    on_gpu = make_row("Hugging Face", 10, device="cuda", device_name="H200", threads=None)
+    text = markdown([*rows, on_gpu])
+    assert "Not measured on a GPU yet." not in text
+    assert "### H200, float32" in text and "### Some CPU, 2 cores, 2 threads, float32" in text
+
+
+def test_rows_of_different_sources_are_seen_to_be(rows, make_row):
+    text = markdown([*rows, make_row("Hugging Face", 9, batch=1, source="fedcba987654")])
+    assert "sources 0123456789ab and fedcba987654" in text
+
+
+def test_encoders_are_judged_by_the_patched_model(make_row):
+    rows = [
+        make_row("Hugging Face", 200, op="encoder"),
+        make_row("bertkernels encoder", 120, op="encoder"),
+        make_row("patched", 150, op="encoder"),
+        make_row("its own matrix products", 100, op="encoder", floor=True),
+    ]
+    assert markdown(rows).splitlines()[-3].endswith("| 1.50 |")
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [
+        (3.14159, "3.14 µs"),
+        (27.36, "27.4 µs"),
+        (999.4, "999 µs"),
+        (1000, "1.00 ms"),
+        (2.5e6, "2.50 s"),
+        (99.96, "100 µs"),
+    ],
+)
+def test_duration(microseconds, text):
+    assert duration(microseconds) == text
+
+
+def test_update_replaces_what_stands_between_the_markers(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    update(path, "new\n")
+    update(path, "newer\n")
+    assert path.read_text() == f"before\n{BEGIN}\nnewer\n{END}\nafter\n"
+
+
+@pytest.mark.parametrize("content", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
+def test_update_wants_one_pair_of_markers(content, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(content)
+    with pytest.raises(InputError, match="expected one line"):
+        update(path, "new\n")
+    assert path.read_text() == content
