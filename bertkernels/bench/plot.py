@@ -52,6 +52,7 @@ def draw(rows: Iterable[Row], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.set_xlabel("times as fast as Hugging Face's code (hollow: only the part of the work nobody can leave out)")
     figure.legend(loc="outside upper center", ncols=4, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 

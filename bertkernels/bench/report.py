@@ -18,7 +18,7 @@ _WHAT = {
     "light_conv": "softmax over 9 taps and the convolution of every token and head with its own kernel",
     "depthwise_conv": "one filter of 9 taps a channel",
     "grouped_linear": "feed-forward layer in 2 groups, bias and GELU",
-    "encoder": "a whole ConvBERT, from token ids to hidden states",
+    "encoder": "a whole ConvBERT, from ids to hidden states, no dropout; compiled: each layer by `torch.compile`",
 }
 _MODES = ("forward", "forward+backward")
 

@@ -100,8 +100,11 @@ def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """Writes under a temporary name first, so that the file is never half there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes under a temporary name first, so that the file is never half there. Raises InputError where it cannot."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error

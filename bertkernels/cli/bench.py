@@ -46,9 +46,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for option in ("update", "plot"):
         if getattr(arguments, option) and not arguments.report:
             raise InputError(f"--{option} goes with --report FILE")
-    if arguments.limits and (arguments.device != "cpu" or arguments.report):
-        raise InputError("--limits measures on the CPU; it goes with --threads only")
+    if arguments.report:
+        _refuse("--report measures nothing", arguments, parser, "ops quick device threads no_compile output limits")
+    if arguments.limits:
+        _refuse("--limits measures what its limits are about", arguments, parser, "ops quick device no_compile output")
     return arguments
+
+
+def _refuse(why: str, arguments: argparse.Namespace, parser: argparse.ArgumentParser, options: str) -> None:
+    """Raises where one of these options was given: it would be without effect."""
+    for option in options.split():
+        if getattr(arguments, option) != parser.get_default(option):
+            raise InputError(f"{why}: --{option.replace('_', '-')} does not go with it")
 
 
 def _check_device(device: str) -> None:

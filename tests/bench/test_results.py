@@ -92,3 +92,9 @@ def test_a_bad_value_is_named(change, make_row, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere.jsonl"):
         results.read(tmp_path / "nowhere.jsonl")
+
+
+def test_a_place_that_cannot_be_written_to_is_named(make_row, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="out.jsonl"):
+        results.write(tmp_path / "file" / "out.jsonl", [make_row("x", 1)])

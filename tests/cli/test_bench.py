@@ -82,7 +82,6 @@ def test_report_of_several_files_updates_a_page_and_draws(tiny_cases, tmp_path, 
     text = capsys.readouterr().out
     assert text.count("**light_conv**") == 2
     plot = tmp_path / "pictures" / "speed.png"
-    plot.parent.mkdir()
     options = ["--update", str(readme), "--plot", str(plot)]
     assert main(["bench", "--report", str(path), str(other), *options]) == 0
     assert "![speed compared with Hugging Face](pictures/speed.png)" in readme.read_text()
@@ -105,7 +104,9 @@ def test_limits_decide_the_exit_code(monkeypatch, capsys, ratio, code, verdict):
         (["--threads", "two"], "--threads"),
         (["--update", "README.md"], "--update goes with --report"),
         (["--plot", "x.png"], "--plot goes with --report"),
-        (["--limits", "--device", "cuda"], "--limits measures on the CPU"),
+        (["--limits", "--device", "cuda"], "--device does not go with it"),
+        (["--limits", "--no-compile"], "--no-compile does not go with it"),
+        (["--report", "x.jsonl", "--threads", "2"], "--threads does not go with it"),
         (["--report", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--quickly"], "--quickly"),
     ],
