@@ -12,6 +12,8 @@ from bertkernels.bench.select import bench_of, select_cases
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "peer" not in metafunc.fixturenames:
+        return
     parameters = [
         pytest.param(case, peer, id=f"{case.size}-B{case.batch}-T{case.tokens}-{case.mode}-{peer}")
         for case in select_cases([metafunc.module.OP])

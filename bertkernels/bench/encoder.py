@@ -27,7 +27,7 @@ class EncoderBench:
     """Whole encoders, from token ids to the last hidden state; dropout off, so that results can be compared.
 
     "compiled" means each layer by `torch.compile`: all layers share one compilation, which takes seconds where the
-    whole model as one graph takes minutes, and computes the same with the same fusions.
+    whole model as one graph takes minutes.
     """
 
     op = "encoder"
