@@ -68,7 +68,8 @@ class FinetuneArguments:
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """A finished run: metrics (`eval_...`, with each class's baseline), the model's folder, and all log entries."""
+    """A finished run: the model's folder, metrics of training and evaluation (`eval_...`), the metric to compare models
+    by (without `eval_`), and all log entries."""
 
     output_dir: Path
     metrics: dict[str, float]

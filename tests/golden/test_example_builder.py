@@ -9,19 +9,19 @@ from bertkernels.data.example_builder import ExampleBuilder
 from bertkernels.data.pretraining import sentence_ids
 from bertkernels.data.tokenizer import read_vocabulary, tokenizer_from_vocabulary
 
-# By the recording's file name; LV-BERT's builder is ELECTRA's.
+# By the recorded program's name in small letters; LV-BERT's builder is ELECTRA's.
 _PACKING_OF = {"electra": "electra", "lvbert": "electra", "convbert": "convbert"}
 
 
 def _recordings(golden_dir):
-    paths = sorted(golden_dir.glob("*/example_builder_*.json"))
+    paths = sorted(golden_dir.rglob("example_builder*.json"))
     if not paths:
         pytest.skip(f"no example_builder recordings under {golden_dir}")
     return paths
 
 
 def _replay(recording, path, run, generator):
-    packing = _PACKING_OF[path.stem.removeprefix("example_builder_")]
+    packing = _PACKING_OF["".join(filter(str.isalpha, recording["repo"])).lower()]
     folder = path.parent
     tokenizer = tokenizer_from_vocabulary(read_vocabulary(folder / recording["vocab"]), recording["do_lower_case"])
     builder = ExampleBuilder(run["max_length"], tokenizer.cls_token_id, tokenizer.sep_token_id, generator, packing)
