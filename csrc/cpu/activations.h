@@ -21,10 +21,14 @@ inline Doubles map(Doubles x) {
   return result;
 }
 
-template <typename V>
-inline V magnitude(V x) {
-  return x < 0 ? -x : x;
+inline Floats magnitude(Floats x) {
+  Vector<float>::integer bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  bits &= 0x7fffffff;  // without the sign
+  __builtin_memcpy(&x, &bits, sizeof(bits));
+  return x;
 }
+inline Doubles magnitude(Doubles x) { return x < 0 ? -x : x; }
 
 // e^x - 1 for x ≤ 0, to about 2 ulp also near zero: 2^n·(e^r - 1) + (2^n - 1) with x = n·ln 2 + r.
 inline Floats expm1_nonpositive(Floats x) {
@@ -48,35 +52,67 @@ inline Floats expm1_nonpositive(Floats x) {
 }
 inline Doubles expm1_nonpositive(Doubles x) { return map<::expm1>(x); }
 
-// The standard normal density without its 1 / √(2π), and the distribution function Φ made from it.
+// What gelu is made of, for a = |x| (at most 12.9, beyond which nothing changes any more): the standard normal's bell
+// e^(-a²/2), and R with Φ(-a) = bell·R.
 template <typename V>
-struct Normal {
-  V bell;  // e^(-x²/2)
-  V phi;   // Φ(x)
+struct NormalTail {
+  V a;
+  V bell;
+  V ratio;
 };
 
-// Φ(-a) = e^(-a²/2)·R(a) for a ≥ 0, where R falls slowly: a polynomial in t = 1 / (1 + 3a/8), fitted on 0 ≤ a ≤ 13.3 to
-// the least relative error (5.4e-8). Beyond, the exponential is zero. With the roundings of fp32 the relative error is
-// 4e-7 for a ≤ 2 and grows with a² to 4e-6.
-inline Normal<Floats> normal(Floats x) {
-  const Floats a = magnitude(x);
-  const Floats bell = exp_nonpositive(x * x * -0.5f);
-  const Floats t = 1.0f / (a * 0.375f + 1.0f);
-  Floats r = Floats{} - 0.0177419666f;
-  r = r * t + 0.0629063841f;
-  r = r * t - 0.0325289406f;
-  r = r * t - 0.128246058f;
-  r = r * t + 0.142877033f;
-  r = r * t + 0.0313705301f;
-  r = r * t + 0.144701918f;
-  r = r * t + 0.146801785f;
-  r = r * t + 0.149869983f;
-  r = r * t - 1.06960019e-05f;
-  const Floats tail = bell * r;
-  return {bell, x > 0 ? 1.0f - tail : tail};
+// The bell is 2^n·2^f with n + f = -a²/2·log2 e and a polynomial for 2^f, |f| ≤ 1/2 (relative error 1.9e-9). R falls
+// slowly: a polynomial in t = 1 / (1 + 9/32·a), fitted to the least relative error (1e-7; 4.5e-7 as rounded here).
+inline NormalTail<Floats> normal_tail(Floats x) {
+  using Integers = Vector<float>::integer;
+  const Floats far = magnitude(x), a = far > 12.9f ? Floats{} + 12.9f : far;  // NaN stays
+  const Floats exponent = a * a * -0.72134752f;
+  const Floats rounder = Floats{} + 12582912.0f;  // 1.5·2^23: adding it rounds to the nearest integer, in the lowest bits
+  const Floats shifted = exponent + rounder;
+  const Floats f = exponent - (shifted - rounder);
+  Floats p = Floats{} + 1.53458118e-4f;
+  p = p * f + 1.33999312e-3f;
+  p = p * f + 9.61848896e-3f;
+  p = p * f + 5.55032878e-2f;
+  p = p * f + 2.40226469e-1f;
+  p = p * f + 6.93147206e-1f;
+  p = p * f + 1.0f;
+  Integers bits, n;
+  __builtin_memcpy(&bits, &p, sizeof(bits));
+  __builtin_memcpy(&n, &shifted, sizeof(n));
+  bits += n << 23;
+  Floats bell;
+  __builtin_memcpy(&bell, &bits, sizeof(bell));
+
+  const Floats t = 1.0f / (a * 0.28125f + 1.0f);
+  Floats r = Floats{} + 3.5886243e-2f;
+  r = r * t - 1.96819474e-1f;
+  r = r * t + 3.53452205e-1f;
+  r = r * t - 2.06753373e-1f;
+  r = r * t + 2.23064761e-1f;
+  r = r * t + 5.88702297e-2f;
+  r = r * t + 1.21032854e-1f;
+  r = r * t + 1.1121966e-1f;
+  r = r * t + 4.68467479e-5f;
+  return {a, bell, r};
 }
-inline Normal<Doubles> normal(Doubles x) {
-  return {map<::exp>(x * x * -0.5), map<::erfc>(x * -0.70710678118654752440) * 0.5};
+
+// x·Φ(x), the same on both sides but for x itself: max(x, 0) - a·Φ(-a).
+inline Floats gelu(Floats x) {
+  const NormalTail<Floats> tail = normal_tail(x);
+  return (x < 0 ? Floats{} : x) - tail.a * (tail.bell * tail.ratio);
+}
+inline Doubles gelu(Doubles x) { return x * map<::erfc>(x * -0.70710678118654752440) * 0.5; }
+
+// Its derivative Φ(x) + x·φ(x), φ = bell / √(2π): on the left Φ(-a) - a·φ(a), on the right one minus that.
+inline Floats gelu_slope(Floats x) {
+  const NormalTail<Floats> tail = normal_tail(x);
+  const Floats left = tail.bell * (tail.ratio - tail.a * 0.39894228f);
+  return x < 0 ? left : 1.0f - left;
+}
+inline Doubles gelu_slope(Doubles x) {
+  const Doubles density = map<::exp>(x * x * -0.5) * 0.39894228040143267794;
+  return map<::erfc>(x * -0.70710678118654752440) * 0.5 + x * density;
 }
 
 // 1 / (1 + e^-x) and its derivative, both exact where they are small.
@@ -114,7 +150,7 @@ template <Activation F, typename A>
 inline typename Vector<A>::type activate(typename Vector<A>::type x) {
   using V = typename Vector<A>::type;
   if constexpr (F == Activation::kGelu) {
-    return x * normal(x).phi;
+    return gelu(x);
   } else if constexpr (F == Activation::kGeluTanh) {
     return x * logistic(cubic<A>(x)).value;
   } else if constexpr (F == Activation::kRelu) {
@@ -133,8 +169,7 @@ template <Activation F, typename A>
 inline typename Vector<A>::type differentiate(typename Vector<A>::type grad, typename Vector<A>::type x) {
   using V = typename Vector<A>::type;
   if constexpr (F == Activation::kGelu) {
-    const Normal<V> n = normal(x);
-    return grad * (x * n.bell * A(0.39894228040143267794) + n.phi);
+    return grad * gelu_slope(x);
   } else if constexpr (F == Activation::kGeluTanh) {
     const Logistic<V> s = logistic(cubic<A>(x));
     return grad * (x * s.slope * cubic_slope<A>(x) + s.value);
