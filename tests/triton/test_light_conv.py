@@ -177,11 +177,12 @@ def test_padding_reaches_nothing():
     lengths = int32(3, 0)
     past = (torch.arange(7) >= lengths[:, None])[:, :, None, None]
     clean = triton_with_gradients(values, logits, grad, lengths=lengths)
-    poisoned = (x.masked_fill(past, NAN) for x in (values, logits, grad))
+    poisoned = [x.masked_fill(past, NAN) for x in (values, logits, grad)]
     dirty = triton_with_gradients(*poisoned, lengths=lengths)
-    for a, b in zip(clean, dirty, strict=True):
-        assert torch.equal(a, b)
-        assert not b[past.expand_as(b)].any()
+    assert all(torch.equal(a, b) for a, b in zip(clean, dirty, strict=True))
+    poisoned[0][0, 2] = poisoned[2][0, 2] = NAN  # a real token
+    for x in (*dirty, *triton_with_gradients(*poisoned, lengths=lengths)):
+        assert not x[past.expand_as(x)].any()
 
 
 @pytest.mark.parametrize("taps", [5, 11])  # 11: in rounds of 6, the last of which holds a tap too many
@@ -208,6 +209,10 @@ def test_tokens_out_of_reach_stay_out_of_reach(taps):
     reached[9 - (taps - 1 - left) : 9 + left + 1] = True
     assert torch.equal(out.isnan().any(-1).flatten(), reached)
     assert torch.equal(d_logits.isnan().any(-1).flatten(), reached)
+    values, logits, grad = tensors(1, 20, 1, 4, taps=taps)
+    grad[0, 9] = NAN
+    d_values = triton_with_gradients(values, logits, grad)[1]
+    assert torch.equal(d_values.isnan().any(-1).flatten(), reached.roll(taps - 1 - 2 * left))
 
 
 def test_packed_equals_single_sequences():
@@ -274,30 +279,30 @@ def test_empty(shape):
     ids=str,
 )
 def test_sequences_out_of_range_stay_in_bounds(bad, meant):
-    """On a GPU nobody reads them first: the kernels clamp. Memory beside the tensors is NaN and stays so."""
+    """On a GPU nobody reads them first: the kernels clamp. Nothing is read or written beside the tensors."""
     from bertkernels.kernels import light_conv as kernel
 
     shape = (2, 5, 1, 4) if "lengths" in bad else (10, 1, 4)
 
-    def guarded(x, fill=None):
-        flat = x.new_full((x.numel() + 200,), NAN)
-        view = flat[100:-100].view(x.shape)
-        view.copy_(x if fill is None else torch.full_like(x, fill))
-        return view, flat
+    def guarded(x, guard):
+        memory = x.new_full((x.numel() + 200,), guard)
+        inside = memory[100:-100].view(x.shape)
+        inside.copy_(x)
+        return inside, memory
 
     values, logits, grad = tensors(*shape, taps=3)
-    inputs = [guarded(x)[0] for x in (values, logits)]
-    results = [guarded(values, 0.0), guarded(values, 0.0), guarded(logits, 0.0)]
+    inputs = [guarded(x, NAN)[0] for x in (values, logits)]
+    results = [guarded(torch.zeros_like(x), 7.0) for x in (values, values, logits)]
     (out, _), (d_values, _), (d_logits, _) = results
     sequence = (bad.get("lengths"), bad.get("cu_seqlens"))
     kernel.forward(out, *inputs, *sequence, True, False)
-    kernel.backward(guarded(grad)[0], d_values, d_logits, *inputs, *sequence, True, False)
-    for view, flat in results:
-        assert view.isfinite().all()
-        assert flat[:100].isnan().all() and flat[-100:].isnan().all()
+    kernel.backward(guarded(grad, NAN)[0], d_values, d_logits, *inputs, *sequence, True, False)
+    for inside, memory in results:
+        assert inside.isfinite().all()
+        assert (memory[:100] == 7).all() and (memory[-100:] == 7).all()
     if meant:
         expected = triton_with_gradients(values, logits, grad, **meant)
-        assert all(torch.equal(a, view) for a, (view, _) in zip(expected, results, strict=True))
+        assert all(torch.equal(a, inside) for a, (inside, _) in zip(expected, results, strict=True))
 
 
 def test_addresses_beyond_32_bits():
