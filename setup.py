@@ -149,10 +149,8 @@ def ninja_file(target: Path, compiler: str, nvcc: str | None) -> str:
     gencode = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
     gencode += [f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"] if archs else []
 
-    lines = [
-        "ninja_required_version = 1.5",
-        f"rule cxx\n  command = {compiler} -MMD -MF $out.d {flags} $isa -c $in -o $out\n  depfile = $out.d\n  deps = gcc",
-    ]
+    command = f"{compiler} -MMD -MF $out.d {flags} $isa -c $in -o $out"
+    lines = ["ninja_required_version = 1.5", f"rule cxx\n  command = {command}\n  depfile = $out.d\n  deps = gcc"]
     objects = []
 
     def compile_step(rule: str, source: Path, output: str, **variables: str) -> None:
@@ -173,7 +171,9 @@ def ninja_file(target: Path, compiler: str, nvcc: str | None) -> str:
     linker = compiler
     if nvcc:
         host = f"-std=c++17 -O3 --cudart static --threads 2 -ccbin {compiler.split()[0]} -I{ROOT / 'csrc'}"
-        command = f"{nvcc} {host} -Xcompiler -fPIC,-fvisibility=hidden {' '.join(gencode)} -MD -MF $out.d -c $in -o $out"
+        command = (
+            f"{nvcc} {host} -Xcompiler -fPIC,-fvisibility=hidden {' '.join(gencode)} -MD -MF $out.d -c $in -o $out"
+        )
         lines.append(f"rule nvcc\n  command = {command}\n  depfile = $out.d\n  deps = gcc")
         for source in sorted(ROOT.glob("csrc/cuda/*.cu")):
             compile_step("nvcc", source, f"{source.stem}.cu.o")
@@ -192,9 +192,13 @@ def ninja_path(path: Path) -> str:
 
 
 def packages() -> list[str]:
-    """bertkernels and its sub-packages; kernels/ and models/ go inside it (they must never be importable at top level)."""
+    """bertkernels and its sub-packages; kernels/ and models/ go inside it: they must not be importable at top level."""
     found = ["bertkernels"]
-    for parent, folder in (("bertkernels", "bertkernels"), ("bertkernels.kernels", "kernels"), ("bertkernels.models", "models")):
+    for parent, folder in (
+        ("bertkernels", "bertkernels"),
+        ("bertkernels.kernels", "kernels"),
+        ("bertkernels.models", "models"),
+    ):
         if parent != "bertkernels":
             found.append(parent)
         for path in sorted((ROOT / folder).rglob("*")):

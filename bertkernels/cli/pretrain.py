@@ -1,4 +1,4 @@
-"""`bertkernels pretrain`: ELECTRA pre-training of any encoder."""
+"""`bertkernels pretrain`: ELECTRA or masked-language-model pre-training of any encoder."""
 
 from bertkernels.cli.arguments import parse_arguments
 
@@ -8,9 +8,11 @@ def run(argv: list[str]) -> int:
     from bertkernels.training.pretrain import PretrainArguments, pretrain
     from bertkernels.training.training_arguments import PretrainRunArguments
 
-    description = "Pre-trains a generator and a discriminator on text (ELECTRA). Options may also stand in a file."
+    description = (
+        "Pre-trains an encoder on text, by ELECTRA or as a masked language model. A file may hold the options."
+    )
     arguments, training = parse_arguments("pretrain", description, argv, PretrainArguments, PretrainRunArguments)
     result = pretrain(arguments, training)
     if training.process_index == 0:
-        print(f"Pre-trained encoder: {result.discriminator}")
+        print(f"Pre-trained encoder: {result.encoder}")
     return 0

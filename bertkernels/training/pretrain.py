@@ -1,4 +1,5 @@
-"""ELECTRA pre-training of any encoder: generator and discriminator on dynamically masked text."""
+"""Pre-training of any encoder on dynamically masked text: ELECTRA's generator and discriminator, or a masked language
+model."""
 
 import json
 from collections.abc import Sequence
@@ -21,13 +22,17 @@ from bertkernels.data.tokenizer import (
 from bertkernels.errors import InputError
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining, generator_config
+from bertkernels.models.heads import EncoderForMaskedLM
 from bertkernels.models.presets import electra_preset, electra_preset_names, preset
-from bertkernels.training.electra_trainer import ElectraTrainer, PretrainingSet
+from bertkernels.training.electra_trainer import ElectraTrainer
+from bertkernels.training.masked_lm_trainer import MaskedLMTrainer
 from bertkernels.training.masking import MASKINGS, MaskingCollator, max_predictions
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
+from bertkernels.training.pretraining_trainer import PretrainingSet, PretrainingTrainer
 from bertkernels.training.training_arguments import PretrainRunArguments
 
 DISCRIMINATOR_FOLDER = "discriminator"
+OBJECTIVES = ("electra", "masked_lm")
 _ENCODER_FIELDS = (
     "plan",
     "hidden_size",
@@ -45,6 +50,12 @@ _ENCODER_FIELDS = (
 class PretrainArguments:
     """What to pre-train, and on which text."""
 
+    objective: Literal["electra", "masked_lm"] = field(
+        default="electra",
+        metadata={
+            "help": "electra: a generator, and the encoder tells replaced tokens; masked_lm: the encoder predicts."
+        },
+    )
     preset: str | None = field(
         default=None, metadata={"help": "A published encoder: convbert-small, electra-base, ..."}
     )
@@ -98,10 +109,10 @@ class PretrainArguments:
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """A finished run: where the pair and the discriminator are, and all log entries."""
+    """A finished run: where all of it is, the folder that fine-tuning starts from, and all log entries."""
 
     output_dir: Path
-    discriminator: Path
+    encoder: Path
     steps: int
     parameters: int
     log: list[dict]
@@ -112,9 +123,9 @@ def pretrain(
 ) -> PretrainResult:
     """Pre-trains and saves.
 
-    Into `run.output_dir`: the pair, the tokenizer, checkpoints, `train_log.jsonl`, and TensorBoard's files in `runs`;
-    into its folder `discriminator`: the discriminator with the tokenizer, which fine-tuning starts from. Raises
-    InputError for bad flags or files, before any work on the model.
+    Into `run.output_dir`: the model (ELECTRA: the pair), the tokenizer, checkpoints, `train_log.jsonl`, and
+    TensorBoard's files in `runs`; for ELECTRA into its folder `discriminator`: the discriminator with the tokenizer,
+    which fine-tuning starts from. Raises InputError for bad flags or files, before any work on the model.
     """
     _check(arguments)
     checkpoint = check_output_folder(run)
@@ -133,8 +144,10 @@ def pretrain(
     if checkpoint is None:
         clear_output_folder(run)
     set_seed(run.seed)
-    model = ElectraForPreTraining(config)
-    trainer = ElectraTrainer(
+    electra = arguments.objective == "electra"
+    model = ElectraForPreTraining(config) if electra else EncoderForMaskedLM(config.discriminator)
+    trainer_class = ElectraTrainer if electra else MaskedLMTrainer
+    trainer = trainer_class(
         model=model,
         args=run,
         train_dataset=PretrainingSet(examples),
@@ -146,15 +159,15 @@ def pretrain(
         print(_summary(source, model, examples, trainer), flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
-    discriminator = Path(run.output_dir, DISCRIMINATOR_FOLDER)
-    if trainer.is_world_process_zero():
+    encoder = Path(run.output_dir, DISCRIMINATOR_FOLDER) if electra else Path(run.output_dir)
+    if electra and trainer.is_world_process_zero():
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        trained.discriminator.save_pretrained(discriminator)
-        tokenizer.save_pretrained(discriminator)
+        trained.discriminator.save_pretrained(encoder)
+        tokenizer.save_pretrained(encoder)
     trainer.accelerator.wait_for_everyone()
     return PretrainResult(
         Path(run.output_dir),
-        discriminator,
+        encoder,
         trainer.state.global_step,
         model.num_parameters(),
         trainer.state.log_history,
@@ -168,9 +181,18 @@ def _check(arguments: PretrainArguments) -> None:
         raise InputError("give either --text_source builtin or --train_file FILE ...")
     if arguments.tokenizer_name and arguments.vocab_file:
         raise InputError("give --tokenizer_name or --vocab_file, not both")
-    for name, value, known in (("packing", arguments.packing, PACKINGS), ("masking", arguments.masking, MASKINGS)):
+    choices = (
+        ("objective", arguments.objective, OBJECTIVES),
+        ("packing", arguments.packing, PACKINGS),
+        ("masking", arguments.masking, MASKINGS),
+    )
+    for name, value, known in choices:
         if value not in known:
             raise InputError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
+    if arguments.objective == "masked_lm":
+        for name in ("generator_size", "untied_generator_embeddings", "disallow_correct"):
+            if getattr(arguments, name):
+                raise InputError(f"--{name} is for --objective electra: a masked language model has no generator")
     if not 0 < arguments.mask_probability < 1:
         raise InputError(f"--mask_probability must be between 0 and 1, not {arguments.mask_probability}")
     if arguments.vocab_size < 200:
@@ -253,21 +275,30 @@ def _collator(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase, 
 
 
 def _summary(
-    source: TextSource, model: ElectraForPreTraining, examples: datasets.Dataset, trainer: ElectraTrainer
+    source: TextSource,
+    model: ElectraForPreTraining | EncoderForMaskedLM,
+    examples: datasets.Dataset,
+    trainer: PretrainingTrainer,
 ) -> str:
-    args, config = trainer.args, model.config
+    args = trainer.args
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     per_epoch = max(1, -(-len(examples) // batch))
     steps = args.max_steps if args.max_steps > 0 else round(per_epoch * args.num_train_epochs)
+    encoder = model.config.discriminator if isinstance(model, ElectraForPreTraining) else model.config
     rows = {
-        "plan": config.discriminator.plan,
-        "parameters": f"{model.num_parameters():,} (discriminator {model.discriminator.num_parameters():,}, "
-        f"generator {model.generator.num_parameters():,}, shared embeddings counted once)"
-        if not config.untied_generator_embeddings
-        else f"{model.num_parameters():,}",
+        "plan": encoder.plan,
+        "parameters": _parameters(model),
         "text": f"{source.name}: {len(examples):,} examples, {token_count(examples):,} tokens, "
-        f"vocabulary {config.discriminator.vocab_size:,}",
+        f"vocabulary {encoder.vocab_size:,}",
         "steps": f"{steps:,} of {batch} examples ({steps / per_epoch:.2f} epochs)",
         "output": str(args.output_dir),
     }
     return "\n".join(f"{name:>10}: {value}" for name, value in rows.items())
+
+
+def _parameters(model: ElectraForPreTraining | EncoderForMaskedLM) -> str:
+    total = f"{model.num_parameters():,}"
+    if not isinstance(model, ElectraForPreTraining) or model.config.untied_generator_embeddings:
+        return total
+    parts = (f"{name} {getattr(model, name).num_parameters():,}" for name in ("discriminator", "generator"))
+    return f"{total} ({', '.join(parts)}, shared embeddings counted once)"

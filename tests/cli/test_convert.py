@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from bertkernels.models.configuration import EncoderConfig
-from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining
-from bertkernels.models.encoder import EncoderModel
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer, ConvBertConfig, ConvBertModel
 
 from bertkernels.cli.main import main
+from bertkernels.models.configuration import EncoderConfig
+from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining
+from bertkernels.models.encoder import EncoderModel
 
 RECORDED = Path(__file__).resolve().parents[1] / "golden" / "data" / "convbert" / "c_ratio4_k5"
 TINY = {"vocab_size": 60, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "plan": "2*(mixed ffn)"}

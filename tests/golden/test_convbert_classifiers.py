@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+
+from bertkernels.errors import InputError
 from bertkernels.models.convert.tensorflow import convert_variables
 from bertkernels.models.convert.tensorflow_config import read_known_sizes
 from bertkernels.models.convert.tensorflow_plan import plan_variables
-
-from bertkernels.errors import InputError
 
 TOLERANCE = 1e-4
 ENCODER = "a_plain"  # the heads were recorded on this encoder

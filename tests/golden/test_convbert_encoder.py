@@ -8,12 +8,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from bertkernels.models.convert.tensorflow import convert_variables
-from bertkernels.models.convert.tensorflow_config import read_known_sizes
-from bertkernels.models.convert.tensorflow_plan import plan_variables
 from transformers import AutoModel
 
 from bertkernels.cli.main import main
+from bertkernels.models.convert.tensorflow import convert_variables
+from bertkernels.models.convert.tensorflow_config import read_known_sizes
+from bertkernels.models.convert.tensorflow_plan import plan_variables
 
 pytestmark = pytest.mark.recordings("convbert/**/encoder.npz")
 

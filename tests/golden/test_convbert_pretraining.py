@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
+
+from bertkernels.cli.main import main
 from bertkernels.models.convert.tensorflow import convert_variables
 from bertkernels.models.convert.tensorflow_config import read_known_sizes
 from bertkernels.models.convert.tensorflow_plan import plan_variables
 from bertkernels.models.electra import ElectraForPreTraining
-from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
-
-from bertkernels.cli.main import main
 
 pytestmark = pytest.mark.recordings("convbert/**/pretrain.npz")
 

@@ -4,6 +4,7 @@ import json
 from math import prod
 
 import pytest
+
 from bertkernels.models.convert.load import build_empty, weight_shapes
 from bertkernels.models.convert.tensorflow_config import KnownSizes
 from bertkernels.models.convert.tensorflow_plan import plan_variables

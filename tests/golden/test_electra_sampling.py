@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from bertkernels.models.electra import gumbel_noise, sample_tokens, scatter_draws
 from bertkernels.models.heads import gather_positions
 

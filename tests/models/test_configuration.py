@@ -1,11 +1,11 @@
 import json
 
-import bertkernels.models.auto  # noqa: F401  registers the configurations
 import pytest
-from bertkernels.models.configuration import EncoderConfig
 from transformers import AutoConfig
 
+import bertkernels.models.auto  # noqa: F401  registers the configurations
 from bertkernels.errors import InputError
+from bertkernels.models.configuration import EncoderConfig
 
 
 def test_defaults_are_bert_base():

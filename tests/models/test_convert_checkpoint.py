@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from bertkernels.models.convert.crc32c import crc32c, masked_crc32c
-from bertkernels.models.convert.tensorflow_checkpoint import TensorFlowCheckpoint
 
 from bertkernels.errors import InputError
+from bertkernels.models.convert.crc32c import crc32c, masked_crc32c
+from bertkernels.models.convert.tensorflow_checkpoint import TensorFlowCheckpoint
 
 NUMBERS = {
     np.dtype(name): number for name, number in (("f4", 1), ("f8", 2), ("i4", 3), ("i8", 9), ("?", 10), ("f2", 19))

@@ -4,11 +4,6 @@ import json
 
 import pytest
 import torch
-from bertkernels.models import heads
-from bertkernels.models.configuration import EncoderConfig
-from bertkernels.models.convert import from_huggingface, to_huggingface
-from bertkernels.models.convert.from_huggingface import convert_huggingface
-from bertkernels.models.encoder import EncoderModel
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
@@ -30,6 +25,11 @@ from transformers import (
 )
 
 from bertkernels.errors import InputError
+from bertkernels.models import heads
+from bertkernels.models.configuration import EncoderConfig
+from bertkernels.models.convert import from_huggingface, to_huggingface
+from bertkernels.models.convert.from_huggingface import convert_huggingface
+from bertkernels.models.encoder import EncoderModel
 
 TOLERANCE = 1e-5
 TINY = {

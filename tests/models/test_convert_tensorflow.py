@@ -9,13 +9,13 @@ from math import erf, sqrt
 import numpy as np
 import pytest
 import torch
+
+from bertkernels.errors import InputError
 from bertkernels.models.convert.tensorflow import convert_variables
 from bertkernels.models.convert.tensorflow_config import KnownSizes, read_known_sizes
 from bertkernels.models.convert.tensorflow_plan import plan_variables
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.models.heads import EncoderForMaskedLM, EncoderForSequenceClassification
-
-from bertkernels.errors import InputError
 
 DEFAULTS = {
     "hidden_size": 24,

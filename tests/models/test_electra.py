@@ -1,5 +1,10 @@
 import pytest
 import torch
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForSequenceClassification, Trainer
+from transformers import TrainingArguments as Arguments
+
+from bertkernels.errors import InputError
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.electra import (
     ElectraConfig,
@@ -11,11 +16,6 @@ from bertkernels.models.electra import (
 )
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.models.heads import EncoderForReplacedTokenDetection
-from torch.nn import functional
-from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForSequenceClassification, Trainer
-from transformers import TrainingArguments as Arguments
-
-from bertkernels.errors import InputError
 
 VOCABULARY, MASK_ID = 60, 3
 

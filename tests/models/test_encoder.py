@@ -1,13 +1,13 @@
 import math
 
-import bertkernels.models.auto  # noqa: F401  registers the models
 import pytest
 import torch
-from bertkernels.models.configuration import EncoderConfig
-from bertkernels.models.encoder import EncoderModel
 from torch import nn
 from transformers import AutoModel, BertConfig, BertModel, ConvBertConfig, ConvBertModel
 
+import bertkernels.models.auto  # noqa: F401  registers the models
+from bertkernels.models.configuration import EncoderConfig
+from bertkernels.models.encoder import EncoderModel
 from bertkernels.nn import Attention, DepthwiseConv1d, FeedForward, GroupedLinear, MixedAttention
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}

@@ -1,5 +1,14 @@
 import pytest
 import torch
+from torch.nn import functional
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+)
+
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.models.heads import (
@@ -8,14 +17,6 @@ from bertkernels.models.heads import (
     EncoderForSequenceClassification,
     gather_positions,
     replaced_token_loss,
-)
-from torch.nn import functional
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoModelForPreTraining,
-    AutoModelForSequenceClassification,
-    Trainer,
-    TrainingArguments,
 )
 
 

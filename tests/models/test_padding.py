@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.encoder import EncoderModel
 

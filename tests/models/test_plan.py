@@ -1,10 +1,10 @@
 import random
 
 import pytest
-from bertkernels.models.kinds import KINDS
-from bertkernels.models.plan import MAX_DEPTH, MAX_SUBLAYERS, BlockSpec, Plan, SublayerSpec, parse_plan
 
 from bertkernels.errors import InputError
+from bertkernels.models.kinds import KINDS
+from bertkernels.models.plan import MAX_DEPTH, MAX_SUBLAYERS, BlockSpec, Plan, SublayerSpec, parse_plan
 
 
 def block(*kinds):

@@ -2,11 +2,11 @@ import json
 
 import pytest
 import torch
+
+from bertkernels.errors import InputError
 from bertkernels.models.electra import ElectraForPreTraining
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.models.presets import electra_preset, electra_preset_names, preset, preset_names
-
-from bertkernels.errors import InputError
 
 
 def on_meta(make):

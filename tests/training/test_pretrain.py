@@ -10,10 +10,10 @@ from transformers import AutoTokenizer
 
 from bertkernels.errors import InputError
 from bertkernels.models.electra import ElectraForPreTraining
-from bertkernels.models.heads import EncoderForReplacedTokenDetection
-from bertkernels.training.electra_trainer import PretrainingSet
+from bertkernels.models.heads import EncoderForMaskedLM, EncoderForReplacedTokenDetection
 from bertkernels.training.masking import MaskingCollator
 from bertkernels.training.pretrain import pretrain
+from bertkernels.training.pretraining_trainer import PretrainingSet
 from bertkernels.training.sampler import EpochSampler
 from bertkernels.training.train_log import LOG_FILE
 
@@ -43,11 +43,11 @@ def test_run_saves_and_logs_what_it_says(tiny_pretraining, tmp_path, capsys, mas
     summary = capsys.readouterr().out
     assert f"{result.parameters:,}" in summary and "10 of 8 examples" in summary and "2*(mixed ffn)" in summary
     pair = ElectraForPreTraining.from_pretrained(result.output_dir)
-    alone = EncoderForReplacedTokenDetection.from_pretrained(result.discriminator)
+    alone = EncoderForReplacedTokenDetection.from_pretrained(result.encoder)
     for name, weight in alone.state_dict().items():
         assert torch.equal(weight, pair.discriminator.state_dict()[name]), name
     assert pair.config.duplicate_draws == ("average" if masking == "electra" else "first")
-    assert len(AutoTokenizer.from_pretrained(result.discriminator)) == alone.config.vocab_size
+    assert len(AutoTokenizer.from_pretrained(result.encoder)) == alone.config.vocab_size
     assert list((tmp_path / "run" / "runs").rglob("events.out.tfevents.*"))
 
     entries = [json.loads(line) for line in (tmp_path / "run" / LOG_FILE).read_text().splitlines()]
@@ -65,6 +65,24 @@ def test_it_learns(tiny_pretraining, tmp_path):
     log = [entry for entry in pretrain(arguments, run).log if "loss" in entry]
     assert log[-1]["generator_loss"] < log[0]["generator_loss"] - 0.3
     assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_masked_language_model(tiny_pretraining, tmp_path):
+    arguments, run = tiny_pretraining(tmp_path / "run", max_steps=60, learning_rate=3e-3, save_strategy="no")
+    result = pretrain(replace(arguments, objective="masked_lm", generator_size=None), run)
+    log = [entry for entry in result.log if "loss" in entry]
+    assert log[-1]["loss"] < log[0]["loss"] - 0.3
+    assert 0 < log[-1]["masked_lm_accuracy"] < 1
+    assert result.encoder == result.output_dir
+    model = EncoderForMaskedLM.from_pretrained(result.encoder)
+    assert model.num_parameters() == result.parameters
+    assert len(AutoTokenizer.from_pretrained(result.encoder)) == model.config.vocab_size
+
+
+def test_masked_language_model_has_no_generator(tiny_pretraining, tmp_path):
+    arguments, run = tiny_pretraining(tmp_path / "run", max_steps=1)
+    with pytest.raises(InputError, match="--generator_size is for --objective electra"):
+        pretrain(replace(arguments, objective="masked_lm", generator_size=0.5), run)
 
 
 def test_bf16(tiny_pretraining, tmp_path):
