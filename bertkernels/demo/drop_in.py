@@ -89,10 +89,7 @@ def _padded_batch(stock, tokenizer, texts: list[str], seconds: float, device: to
         "padded_tokens": batch["input_ids"].numel(),
         "times": {name: dataclasses.asdict(timing) for name, timing in times.items()},
         "difference": _difference(timed["stock"](), timed["patched"]())["largest"],
-        "change_by_padding": {
-            "stock": _change_by_padding(stock, timed["stock"](), batch, lengths),
-            "unpad": _change_by_padding(stock, timed["unpad"](), batch, lengths),
-        },
+        "change_by_padding": {name: _change_by_padding(stock, run(), batch, lengths) for name, run in timed.items()},
     }
     share = 1 - result["real_tokens"] / result["padded_tokens"]
     print(f"  {len(texts)} real sentences, {share:.0%} of the batch is padding:")

@@ -26,9 +26,9 @@ def _top(results: dict) -> str:
     return (
         "<h1>bertkernels demo</h1>"
         + paragraph(
-            f"Measured on {results['date']} in {minutes_text(results['seconds']['all'])} minutes, seed "
-            f"{results['seed']}. Every number on this page comes from this run; they all stand in results.json beside "
-            "it.",
+            f"Measured on {results['date'].replace('T', ' ')} in {minutes_text(results['seconds']['all'])} minutes, "
+            f"seed {results['seed']}. Every number on this page comes from this run; they all stand in results.json "
+            "beside it.",
             soft=True,
         )
         + cards(
@@ -74,9 +74,9 @@ def _drop_in(results: dict) -> str:
             [
                 [
                     _label(name),
-                    f"{times['p50'] / 1000:.3g}",
+                    plots.milliseconds(times["p50"]),
                     f"{padded['times']['stock']['p50'] / times['p50']:.2f}",
-                    f"{padded['change_by_padding'][name]:.1e}" if name in padded["change_by_padding"] else "as above",
+                    f"{padded['change_by_padding'][name]:.1e}",
                 ]
                 for name, times in padded["times"].items()
             ],

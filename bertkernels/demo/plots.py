@@ -33,6 +33,12 @@ _STYLE = {
 _SIDE_BY_SIDE = (7.6, 2.5)  # inches
 
 
+def milliseconds(microseconds: float) -> str:
+    """Three digits, never in powers of ten."""
+    value = microseconds / 1000
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def speeds(modes: dict[str, dict]) -> str:
     """Bars of median times, one panel a mode. `modes`: mode → {"times": {name: quantiles in microseconds}}."""
     with matplotlib.rc_context(_STYLE):
@@ -60,8 +66,8 @@ def _speed_bars(axes: Axes, mode: str, times: dict[str, dict]) -> None:
         error_kw={"lw": 0.8},
     )
     for place, median in enumerate(medians):
-        axes.text(median * 0.02, place, f"{median:.3g} ms", va="center", color="white", fontsize=8.5)
-    axes.set_title(f"{mode}, milliseconds a batch (less is better)")
+        axes.text(median * 0.02, place, milliseconds(median * 1000) + " ms", va="center", color="white", fontsize=8.5)
+    axes.set_title(f"{mode}: milliseconds a batch")
     axes.tick_params(left=False)
 
 
