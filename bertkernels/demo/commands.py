@@ -29,7 +29,7 @@ bertkernels.unpatch(model)                  # as it was
 """
 
 
-def next_commands(output_dir: Path, discriminator: Path, max_seq_length: int) -> list[Command]:
+def next_commands(output_dir: Path, encoder: Path, max_seq_length: int) -> list[Command]:
     """What a user would try next, from the folder that the demo was started in."""
     length = str(max_seq_length)
     return [
@@ -43,7 +43,7 @@ def next_commands(output_dir: Path, discriminator: Path, max_seq_length: int) ->
         Command(
             "Fine-tune the encoder that this demo pre-trained on all labelled examples; "
             "--train_file and --validation_file take your own TSV, CSV or JSON instead",
-            ["bertkernels", "finetune", "--model_name_or_path", str(discriminator), "--text_source", "builtin"]
+            ["bertkernels", "finetune", "--model_name_or_path", str(encoder), "--text_source", "builtin"]
             + ["--max_seq_length", length, "--output_dir", "finetuned-on-all"],
         ),
         Command(

@@ -29,11 +29,11 @@ def finetune_flags(settings: Settings, model: Path, output_dir: Path, from_scrat
     return [*flags, "--from_scratch"] if from_scratch else flags
 
 
-def run_finetuning(settings: Settings, discriminator: Path) -> dict:
+def run_finetuning(settings: Settings, encoder: Path) -> dict:
     """Fine-tunes twice with the same budget: from the pre-trained weights, and from random ones."""
     runs = {}
     for name, folder, from_scratch in (("pretrained", FINETUNED, False), ("from_scratch", FROM_SCRATCH, True)):
-        flags = finetune_flags(settings, discriminator, settings.output_dir / folder, from_scratch)
+        flags = finetune_flags(settings, encoder, settings.output_dir / folder, from_scratch)
         what = "without pre-training" if from_scratch else "from the pre-trained encoder"
         print(f"  {what} ...", flush=True)
         steps = -(-settings.labelled_examples // settings.finetune_batch) * settings.finetune_epochs

@@ -127,30 +127,23 @@ def _pretraining(results: dict) -> str:
     return (
         "<h2>Pre-training a small ConvBERT</h2>"
         + paragraph(
-            f"ELECTRA on built-in text: {text['words']:,} words of documentation found in the installed libraries "
-            f"({', '.join(text['libraries'])}). The encoder is {trained['plan']}, {trained['hidden_size']} wide; with "
-            f"its generator it has {trained['parameters']:,} parameters. {trained['steps']:,} steps of "
+            f"A masked language model on built-in text: {text['words']:,} words of documentation found in the "
+            f"installed libraries ({', '.join(text['libraries'])}). The encoder is {trained['plan']}, "
+            f"{trained['hidden_size']} wide, with {trained['parameters']:,} parameters. {trained['steps']:,} steps of "
             f"{trained['batch']} x {trained['length']} tokens, at most {tokens:,} tokens in all, took "
-            f"{minutes_text(trained['train_seconds'])} minutes."
-            + (
-                f" It was stopped before the {trained['planned_steps']:,} planned steps: time was up."
-                if stopped
-                else ""
-            )
+            f"{minutes_text(trained['train_seconds'])} minutes." + stopped
         )
         + figure(
             plots.losses(trained["log"]),
-            "The generator fills masked words in; the discriminator, which is kept, finds out which were replaced.",
+            "Words are hidden at random, other ones each time, and the model guesses them from their surroundings.",
         )
         + table(
             ["", f"steps to {first['step']}", f"steps to {last['step']}"],
             [
                 [what, _format(first[name], form), _format(last[name], form)]
                 for what, name, form in (
-                    ("generator: loss", "generator_loss", ".2f"),
-                    ("generator: masked words guessed right", "masked_lm_accuracy", ".1%"),
-                    ("discriminator: loss", "discriminator_loss", ".3f"),
-                    ("discriminator: area under the ROC curve", "rtd_auc", ".3f"),
+                    ("loss", "loss", ".2f"),
+                    ("masked words guessed right", "masked_lm_accuracy", ".1%"),
                 )
             ],
             "Means over the first and over the last steps that were logged together",

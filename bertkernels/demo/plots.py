@@ -72,15 +72,16 @@ def _speed_bars(axes: Axes, mode: str, times: dict[str, dict]) -> None:
 
 
 def losses(log: list[dict]) -> str:
-    """Pre-training: both losses over steps."""
+    """Pre-training: loss and accuracy over steps."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=_SIDE_BY_SIDE, layout="constrained")
         left, right = figure.subplots(1, 2)
         steps = [entry["step"] for entry in log]
-        left.plot(steps, [entry["generator_loss"] for entry in log], color=_SECOND)
-        left.set_title("generator: loss on masked words")
-        right.plot(steps, [entry["discriminator_loss"] for entry in log], color=OURS)
-        right.set_title("discriminator: loss on which words are replaced")
+        left.plot(steps, [entry["loss"] for entry in log], color=_SECOND)
+        left.set_title("loss on masked words")
+        right.plot(steps, [entry["masked_lm_accuracy"] for entry in log], color=OURS)
+        right.set_title("masked words guessed right")
+        right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         for axes in (left, right):
             axes.set_xlabel("step")
             axes.grid(axis="y", color="#e4e7eb")

@@ -21,9 +21,8 @@ _LEAST_STEPS = 5
 def pretrain_flags(settings: Settings, output_dir: Path, steps: int) -> list[str]:
     """The options of `bertkernels pretrain` that this step runs with."""
     options = {
+        "objective": settings.objective,
         "config_file": settings.output_dir / ENCODER,
-        "generator_size": settings.generator_size,
-        "temperature": settings.temperature,
         "mask_probability": settings.mask_probability,
         "text_source": "builtin",
         "vocab_size": settings.vocab_size,
@@ -74,7 +73,7 @@ def run_pretraining(settings: Settings, steps: int, seconds_left) -> dict:
     progress = Progress(_describe, seconds_left)
     flags = pretrain_flags(settings, settings.output_dir / PRETRAINED, steps)
     result = _run(flags, progress)
-    log = [entry for entry in result.log if "generator_loss" in entry]
+    log = [entry for entry in result.log if "masked_lm_accuracy" in entry]
     return {
         "command": ["bertkernels", "pretrain", *flags],
         "plan": settings.plan,
@@ -85,7 +84,7 @@ def run_pretraining(settings: Settings, steps: int, seconds_left) -> dict:
         "batch": settings.pretrain_batch,
         "length": settings.max_seq_length,
         "train_seconds": sum(progress.step_seconds),
-        "discriminator": str(result.encoder),
+        "encoder": str(result.encoder),
         "log": log,
     }
 
@@ -100,7 +99,4 @@ def _run(flags: list[str], progress: Progress) -> PretrainResult:
 
 
 def _describe(log: dict) -> str:
-    return (
-        f"generator's loss {log['generator_loss']:.2f}, it guesses {log['masked_lm_accuracy']:.0%} of masked words; "
-        f"discriminator's loss {log['discriminator_loss']:.3f}"
-    )
+    return f"loss {log['loss']:.2f}, {log['masked_lm_accuracy']:.0%} of masked words guessed right"

@@ -12,9 +12,9 @@ class Settings:
         output_dir: the folder for models, results and the report.
         minutes: what the whole demo may take.
         seed: of every random draw.
-        temperature: of what the generator samples. At 1 a generator this young replaces words by frequent ones, which a
-            discriminator this young cannot tell from real ones: it learns nothing for thousands of steps. At 2 it
-            replaces them by rarer words too, and the discriminator learns from the start.
+        objective: of pre-training. As a masked language model the encoder learns what its words mean within minutes. An
+            ELECTRA discriminator takes hours to: until its generator is good, telling replaced words needs little
+            meaning.
         max_steps: of pre-training, however quick a step is.
     """
 
@@ -27,16 +27,15 @@ class Settings:
     hidden_size: int = 64
     intermediate_size: int = 128
     num_attention_heads: int = 2
-    generator_size: float = 0.5
-    temperature: float = 1.5
+    objective: str = "masked_lm"
     mask_probability: float = 0.15
     pretrain_batch: int = 32
-    pretrain_learning_rate: float = 1e-3
+    pretrain_learning_rate: float = 3e-3
     max_steps: int = 20_000
-    labelled_examples: int = 1000
-    finetune_epochs: int = 4
+    labelled_examples: int = 500
+    finetune_epochs: int = 8
     finetune_batch: int = 16
-    finetune_learning_rate: float = 5e-4
+    finetune_learning_rate: float = 1e-3
 
     @property
     def measure_seconds(self) -> float:

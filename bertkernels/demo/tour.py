@@ -68,10 +68,10 @@ def tour(settings: Settings, started: float) -> Path:
 
     heading = f"Fine-tuning on {settings.labelled_examples} labelled paragraphs: which library does it document?"
     with clock.step("finetuning", heading):
-        results["finetuning"] = run_finetuning(settings, Path(results["pretraining"]["discriminator"]))
+        results["finetuning"] = run_finetuning(settings, Path(results["pretraining"]["encoder"]))
 
     with clock.step("report", "Report"):
-        commands = next_commands(folder, Path(results["pretraining"]["discriminator"]), settings.max_seq_length)
+        commands = next_commands(folder, Path(results["pretraining"]["encoder"]), settings.max_seq_length)
         results["next_commands"] = [dataclasses.asdict(command) for command in commands]
         results["seconds"] = {**clock.seconds, "all": clock.elapsed()}
         (folder / REPORT).write_text(page(results), encoding="utf-8")
