@@ -14,17 +14,24 @@ from transformers.models.convbert.modeling_convbert import ConvBertLayer, ConvBe
 
 from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
 from .encoder import FusedConvBertEncoder, UnpaddedConvBertEncoder, UnpaddedConvBertLayer
-from .feed_forward import FusedGroupedLinearLayer
+from .feed_forward import FusedConvBertIntermediate, FusedGroupedLinearLayer
 from .inputs import broadcast_mask, input_hook, set_input_hook, unpadded_inputs
 from .pooling import UnpaddedConvBertClassificationHead, UnpaddedConvBertSequenceSummary
 from .report import PatchReport, implementations
 from .supported import DECODER, reason_against
 
-_PADDED = (FusedConvBertSelfAttention, FusedSeparableConv1D, FusedGroupedLinearLayer, FusedConvBertEncoder)
+_PADDED = (
+    FusedConvBertSelfAttention,
+    FusedSeparableConv1D,
+    FusedGroupedLinearLayer,
+    FusedConvBertIntermediate,
+    FusedConvBertEncoder,
+)
 _UNPADDED = (
     FusedConvBertSelfAttention,
     FusedSeparableConv1D,
     FusedGroupedLinearLayer,
+    FusedConvBertIntermediate,
     UnpaddedConvBertEncoder,
     UnpaddedConvBertLayer,
     UnpaddedConvBertClassificationHead,

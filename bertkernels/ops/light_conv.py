@@ -157,6 +157,8 @@ def forward_into(
     impl: str,
 ) -> None:
     """Writes the convolution into `out`, which may be a slice of a wider buffer (last dimension contiguous)."""
+    if values.dtype != logits.dtype:  # only settled here under autocast, which leaves fp64 tensors as they are
+        raise TypeError(f"light_conv: logits is {logits.dtype}, values is {values.dtype}; both must have one dtype")
     launch = launch_forward.select(values.device.type, impl)
     if out.numel():
         launch(out, values, logits, lengths, cu_seqlens, softmax, causal)

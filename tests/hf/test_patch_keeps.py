@@ -177,6 +177,7 @@ def test_report(make_model):
         "ConvBertEncoder": 1,
         "ConvBertSelfAttention": 2,
         "SeparableConv1D": 2,
+        "ConvBertIntermediate": 2,
         "GroupedLinearLayer": 4,
     }
     assert report.left_alone == {} and report.device == "cpu" and not report.unpad

@@ -280,6 +280,14 @@ def test_autocast(device, impl):
     assert values.grad.dtype == torch.float32
 
 
+def test_autocast_leaves_fp64_alone():
+    values, logits, _ = draw((2, 9, 2, 8, 5), torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.light_conv(values, logits).dtype == torch.float64
+        with pytest.raises(TypeError, match="one dtype"):
+            ops.light_conv(values, logits.float())
+
+
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_compiles_whole_without_recompiling(device, impl):
     torch._dynamo.reset()
