@@ -2,6 +2,7 @@
 # run them with PYTHON=python3 VENV=none.
 VENV ?= .venv
 SYSTEM_PYTHON ?= python3
+GPU_PYTHON ?= python3
 
 ifeq ($(VENV),none)
 PYTHON ?= python3
@@ -25,10 +26,11 @@ test: $(READY)
 bench: $(READY)
 	$(PYTHON) -m bertkernels bench
 
-# One command for a session on a GPU machine: build, test, measure.
-bench-gpu: build/in-place
-	$(PYTHON) -m pytest -q -m gpu tests/ops tests/kernels
-	$(PYTHON) -m bertkernels bench --device cuda
+# Everything on a GPU machine in one command, with that machine's own torch: build, test, measure.
+bench-gpu:
+	$(GPU_PYTHON) setup.py -q build_ext --inplace
+	$(GPU_PYTHON) -m pytest -q -m gpu tests/ops tests/bench
+	$(GPU_PYTHON) -m bertkernels bench --device cuda
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .
