@@ -3,6 +3,8 @@
 VENV ?= .venv
 SYSTEM_PYTHON ?= python3
 GPU_PYTHON ?= python3
+# a process a core, whole files each: most tests keep one core busy at a time
+PARALLEL ?= -n auto --dist loadfile
 
 ifeq ($(VENV),none)
 PYTHON ?= python3
@@ -20,8 +22,8 @@ demo: $(READY)
 	$(PYTHON) -m bertkernels demo
 
 test: $(READY)
-	$(PYTHON) -m pytest -q tests --ignore tests/triton
-	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q tests/triton
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q $(PARALLEL) tests --ignore tests/triton
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTHON) -m pytest -q $(PARALLEL) tests/triton
 
 bench: $(READY)
 	$(PYTHON) -m bertkernels bench
