@@ -40,13 +40,14 @@ def run_finetuning(settings: Settings, encoder: Path) -> dict:
         hidden = ["--report_to", "none", "--disable_tqdm", "true", "--save_strategy", "no"]
         hidden += ["--logging_steps", str(max(1, steps // _LOG_LINES))]
         arguments, run = parse_arguments("finetune", "", flags + hidden, FinetuneArguments, FinetuneRunArguments)
+        again = Path(f"{folder}-again")
         progress = Progress(lambda log: f"loss {log['loss']:.2f}")
         with quiet():
             result = finetune(arguments, run, [progress])
         metrics = result.metrics
         print(f"  {what}: accuracy {metrics['eval_accuracy']:.1%}", flush=True)
         runs[name] = {
-            "command": ["bertkernels", "finetune", *flags],
+            "command": ["bertkernels", "finetune", *finetune_flags(settings, encoder, again, from_scratch)],
             "accuracy": metrics["eval_accuracy"],
             "train_seconds": sum(progress.step_seconds),
             "log": [entry for entry in result.log if "loss" in entry],

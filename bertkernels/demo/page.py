@@ -148,7 +148,7 @@ def _pretraining(results: dict) -> str:
             ],
             "Means over the first and over the last steps that were logged together",
         )
-        + paragraph("The same run from the command line, with a folder of your own:", soft=True)
+        + paragraph("The same run from the command line:", soft=True)
         + code(shell(trained["command"]))
     )
 

@@ -3,6 +3,7 @@
 import json
 import statistics
 import tempfile
+import time
 from pathlib import Path
 
 from bertkernels.cli.arguments import parse_arguments
@@ -12,7 +13,8 @@ from bertkernels.demo.settings import Settings
 from bertkernels.training.pretrain import PretrainArguments, PretrainResult, pretrain
 from bertkernels.training.training_arguments import PretrainRunArguments
 
-_TRIED_STEPS, _SKIPPED_STEPS = 10, 4  # the first ones are slower than the rest
+_TRIED_STEPS, _SKIPPED_STEPS = 24, 4  # the first ones are slower than the rest
+_TRY_SECONDS = 8.0
 _LOG_LINES = 40
 _MARGIN = 1.05  # a step of the whole run is a little slower than the tried ones: it is logged now and then
 _LEAST_STEPS = 5
@@ -56,11 +58,17 @@ def write_encoder(settings: Settings) -> None:
 
 
 def step_seconds(settings: Settings) -> float:
-    """Median time of a training step, from a few steps of the same run that are thrown away."""
+    """Time of a training step, from a few steps of the same run that are thrown away: their lower quartile.
+
+    Not the median: a moment in which the machine does something else must not leave the run with a handful of steps. A
+    run that turns out slower is stopped when its time is up.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        progress = Progress()
+        end = time.monotonic() + _TRY_SECONDS
+        progress = Progress(seconds_left=lambda: end - time.monotonic())
         _run(pretrain_flags(settings, Path(folder), _TRIED_STEPS), progress)
-    return statistics.median(progress.step_seconds[_SKIPPED_STEPS:])
+    tried = progress.step_seconds[_SKIPPED_STEPS:] or progress.step_seconds
+    return statistics.quantiles(tried, n=4, method="inclusive")[0] if len(tried) > 1 else tried[0]
 
 
 def steps_in(seconds: float, a_step: float, settings: Settings) -> int:
@@ -75,7 +83,7 @@ def run_pretraining(settings: Settings, steps: int, seconds_left) -> dict:
     result = _run(flags, progress)
     log = [entry for entry in result.log if "masked_lm_accuracy" in entry]
     return {
-        "command": ["bertkernels", "pretrain", *flags],
+        "command": ["bertkernels", "pretrain", *pretrain_flags(settings, Path("pretrained-again"), steps)],
         "plan": settings.plan,
         "hidden_size": settings.hidden_size,
         "parameters": result.parameters,

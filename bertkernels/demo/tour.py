@@ -25,6 +25,7 @@ from bertkernels.demo.settings import Settings
 
 _STEPS = 6
 _PAGE_SECONDS = 8.0  # what drawing the report takes, plots included
+_MOST_KEPT = 0.4  # of the time left before pre-training, for what follows it
 _START_SECONDS = 4.0  # what a fine-tuning run takes before its first step and after its last
 
 
@@ -60,7 +61,7 @@ def tour(settings: Settings, started: float) -> Path:
     with clock.step("pretraining", f"Pre-training a small ConvBERT, {settings.plan}, on the built-in text"):
         write_encoder(settings)
         a_step = step_seconds(settings)
-        later = _PAGE_SECONDS + _finetuning_seconds(settings, a_step)
+        later = min(_PAGE_SECONDS + _finetuning_seconds(settings, a_step), _MOST_KEPT * clock.left())
         steps = steps_in(clock.left() - later, a_step, settings)
         print(f"  a step takes {a_step * 1000:.0f} ms: {steps} steps in {minutes_text(steps * a_step)}", flush=True)
         results["pretraining"] = run_pretraining(settings, steps, lambda: clock.left() - later)
