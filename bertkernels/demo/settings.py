@@ -32,8 +32,8 @@ class Settings:
     pretrain_batch: int = 32
     pretrain_learning_rate: float = 3e-3
     max_steps: int = 20_000
-    labelled_examples: int = 500
-    finetune_epochs: int = 8
+    labelled_examples: int = 2000
+    finetune_epochs: int = 4
     finetune_batch: int = 16
     finetune_learning_rate: float = 1e-3
 
