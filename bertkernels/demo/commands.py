@@ -22,10 +22,10 @@ PATCH_SNIPPET = """\
 import bertkernels
 from transformers import ConvBertConfig, ConvBertModel
 
-model = ConvBertModel(ConvBertConfig())     # or any ConvBERT model you load with from_pretrained
-print(bertkernels.patch(model))             # same parameters, same outputs; says what it swapped
-bertkernels.patch(model, unpad=True)        # real tokens only: padding costs nothing and changes nothing
-bertkernels.unpatch(model)                  # as it was
+model = ConvBertModel(ConvBertConfig())  # or one that you load with from_pretrained
+print(bertkernels.patch(model))          # same parameters, same outputs
+bertkernels.patch(model, unpad=True)     # real tokens only: padding changes nothing
+bertkernels.unpatch(model)               # as it was
 """
 
 
