@@ -204,7 +204,7 @@ class TestLeftAlone:
 
     def test_decoders_and_cross_attention(self, make_model):
         reasons = self.reasons(make_model(is_decoder=True, add_cross_attention=True))
-        assert len(reasons) == 8 and all("cross-attention" in why for why in reasons.values())
+        assert len(reasons) == 10 and all("cross-attention" in why for why in reasons.values())
 
     def test_subclasses(self, make_model, make_batch):
         class Custom(modeling_convbert.ConvBertSelfAttention):
