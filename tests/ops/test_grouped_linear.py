@@ -79,7 +79,7 @@ def assert_within_budget(got, want, same_dtype, what):
     """
     for name, g, w, e in zip(("out", "d_x", "d_weight", "d_bias"), got, want, same_dtype, strict=False):
         assert g.shape == w.shape
-        floor = (64 if g.dtype == torch.float64 else 8) * torch.finfo(g.dtype).eps * w.abs().max()
+        floor = (64 if g.dtype == torch.float64 else 4) * torch.finfo(g.dtype).eps * w.abs().max()
         budget = 2 * (e.double() - w).abs().max() + floor
         error = (g.double() - w).abs().max()
         assert error <= budget, f"{what}: {name} is off by {error:.3g}, budget {budget:.3g}"
