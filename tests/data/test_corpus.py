@@ -33,9 +33,10 @@ def test_windows_line_ends_and_byte_order_mark(tmp_path):
         ("a.txt", b" \n\n", "is empty"),
         ("b.txt", b"good\n\xff\xfe bad\n", "not UTF-8"),
         ("c.xz", b"not compressed", "damaged compressed file"),
-        ("d.gz", gzip.compress(b"a sentence\n" * 999)[:-9], "damaged compressed file"),
+        ("d.gz", gzip.compress(b"a sentence\n" * 999, mtime=0)[:-9], "damaged compressed file"),
         ("e.txt", None, "No such file"),
     ],
+    ids=["empty", "encoding", "xz", "gz", "missing"],
 )
 def test_bad_files_are_named(tmp_path, name, content, message):
     path = tmp_path / name
