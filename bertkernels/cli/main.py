@@ -8,7 +8,7 @@ VERBS = {
     "bench": "measure the ops and encoders on this machine",
     "demo": "the whole tour in five minutes on built-in data, with a report",
     "convert": "Hugging Face and TensorFlow checkpoints to ours, and back",
-    "pretrain": "ELECTRA pre-training of any encoder",
+    "pretrain": "pre-train any encoder, by ELECTRA or as a masked language model",
     "finetune": "fine-tune an encoder on single sentences or pairs",
 }
 

@@ -35,12 +35,7 @@ def batch_sums(outputs: ElectraOutput, batch: dict[str, torch.Tensor]) -> dict[s
     return {
         "generator": torch.stack(generator),
         "discriminator": torch.stack(discriminator),
-        "scores": torch.stack(
-            [
-                _histogram(outputs.discriminator_logits[real & ~replaced]),
-                _histogram(outputs.discriminator_logits[replaced]),
-            ]
-        ),
+        "scores": _histograms(outputs.discriminator_logits, replaced, real),
     }
 
 
@@ -61,9 +56,12 @@ def averages(sums: dict[str, torch.Tensor]) -> dict[str, float]:
     }
 
 
-def _histogram(logits: torch.Tensor) -> torch.Tensor:
+def _histograms(logits: torch.Tensor, replaced: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Counts of logits [B, T] by bin, of original and of replaced tokens: [2, bins]. Does not wait for the device."""
     place = (logits.float() + _LOGIT_RANGE) * (_BINS / (2 * _LOGIT_RANGE))
-    return torch.bincount(place.nan_to_num(0.0).clamp(0, _BINS - 1).long(), minlength=_BINS).double()
+    place = place.nan_to_num(0.0).clamp(0, _BINS - 1).long() + _BINS * replaced  # [B, T]
+    counts = torch.zeros(2 * _BINS, dtype=torch.double, device=logits.device)
+    return counts.index_add_(0, place.flatten(), real.flatten().double()).view(2, _BINS)
 
 
 def _area(negatives: torch.Tensor, positives: torch.Tensor) -> float:
