@@ -1,5 +1,7 @@
 // bias_activation on the CPU: one pass over the rows of a matrix, a piece of a row at a time. Where a piece is not of the
 // type it is computed in, or not whole, it goes through a buffer of that type; so one loop over whole vectors serves all.
+// That loop knows the activation, what surrounds it knows the dtype, and they meet in a call through a pointer: compiled
+// for every pair they would take three times as long to build.
 //
 // The bias's gradient is summed in two stages: over the rows of a block, then over the blocks in order. Where blocks begin
 // depends on the sizes alone, so results do not depend on the number of threads.
@@ -60,21 +62,41 @@ void load_bias(const void* bias, std::int64_t columns, A* to) {
   }
 }
 
-template <Activation F, typename T, typename A>
-void forward_row(const T* x, const A* bias, std::int64_t columns, T* out) {
-  constexpr int lanes = Vector<A>::lanes;
+// What is done with the kPiece elements of a piece: out = activation(x + bias), and for its gradient d = grad times the
+// derivative there, which is also added to `sums`.
+template <typename A>
+using ForwardPiece = void (*)(const A* x, const A* bias, A* out);
+template <typename A>
+using BackwardPiece = void (*)(const A* grad, const A* x, const A* bias, A* d, A* sums);
+
+template <Activation F, typename A>
+void forward_piece(const A* x, const A* bias, A* out) {
+  for (int i = 0; i < kPiece; i += Vector<A>::lanes) store(out + i, activate<F, A>(load(x + i) + load(bias + i)));
+}
+
+template <Activation F, typename A>
+void backward_piece(const A* grad, const A* x, const A* bias, A* d, A* sums) {
+  for (int i = 0; i < kPiece; i += Vector<A>::lanes) {
+    const auto slope = differentiate<F, A>(load(grad + i), load(x + i) + load(bias + i));
+    store(d + i, slope);
+    store(sums + i, load(sums + i) + slope);
+  }
+}
+
+template <typename T, typename A>
+void forward_row(ForwardPiece<A> compute, const T* x, const A* bias, std::int64_t columns, T* out) {
   A x_buffer[kPiece], out_buffer[kPiece];
   for (std::int64_t c = 0; c < columns; c += kPiece) {
     const std::int64_t count = smaller(kPiece, columns - c);
     const A* from = read_piece(x + c, count, x_buffer);
     A* to = begin_piece(out + c, count, out_buffer);
-    for (int i = 0; i < kPiece; i += lanes) store(to + i, activate<F, A>(load(from + i) + load(bias + c + i)));
+    compute(from, bias + c, to);
     end_piece(to, count, out + c);
   }
 }
 
-template <Activation F, typename T, typename A>
-bool forward(const BiasActivationForward& call, int threads) {
+template <typename T, typename A>
+bool forward(const BiasActivationForward& call, ForwardPiece<A> compute, int threads) {
   const BiasActivationShape& shape = call.shape;
   A* bias = allocate<A>(ceil_div(shape.columns, kPiece) * kPiece);
   if (bias == nullptr) return false;
@@ -86,34 +108,30 @@ bool forward(const BiasActivationForward& call, int threads) {
   for (int part = 0; part < most; ++part) {
     for (std::int64_t task = tasks * part / most; task < tasks * (part + 1) / most; ++task) {
       const std::int64_t row = task / panels, column = task % panels * kPanel;
-      forward_row<F>(at<const T>(call.x, row, column), bias + column, smaller(kPanel, shape.columns - column),
-                     at<T>(call.out, row, column));
+      forward_row(compute, at<const T>(call.x, row, column), bias + column, smaller(kPanel, shape.columns - column),
+                  at<T>(call.out, row, column));
     }
   }
   free(bias);
   return true;
 }
 
-template <Activation F, typename T, typename A>
-void backward_row(const T* grad, const T* x, const A* bias, std::int64_t columns, T* d_x, A* sums) {
-  constexpr int lanes = Vector<A>::lanes;
+template <typename T, typename A>
+void backward_row(BackwardPiece<A> compute, const T* grad, const T* x, const A* bias, std::int64_t columns, T* d_x,
+                  A* sums) {
   A grad_buffer[kPiece], x_buffer[kPiece], out_buffer[kPiece];
   for (std::int64_t c = 0; c < columns; c += kPiece) {
     const std::int64_t count = smaller(kPiece, columns - c);
     const A* grads = read_piece(grad + c, count, grad_buffer);
     const A* from = read_piece(x + c, count, x_buffer);
     A* to = d_x != nullptr ? begin_piece(d_x + c, count, out_buffer) : out_buffer;
-    for (int i = 0; i < kPiece; i += lanes) {
-      const auto d = differentiate<F, A>(load(grads + i), load(from + i) + load(bias + c + i));
-      store(to + i, d);
-      store(sums + c + i, load(sums + c + i) + d);
-    }
+    compute(grads, from, bias + c, to, sums + c);
     if (d_x != nullptr) end_piece(to, count, d_x + c);
   }
 }
 
-template <Activation F, typename T, typename A>
-bool backward(const BiasActivationBackward& call, int threads) {
+template <typename T, typename A>
+bool backward(const BiasActivationBackward& call, BackwardPiece<A> compute, int threads) {
   const BiasActivationShape& shape = call.shape;
   const std::int64_t padded = ceil_div(shape.columns, kPiece) * kPiece;
   const std::int64_t block = larger(kSumRows, ceil_div(shape.rows, kSumBlocks));
@@ -134,8 +152,8 @@ bool backward(const BiasActivationBackward& call, int threads) {
       for (std::int64_t c = 0; c < smaller(kPanel, padded - column); ++c) sums[c] = A(0);
       for (std::int64_t row = b * block; row < smaller(shape.rows, (b + 1) * block); ++row) {
         T* d_x = call.d_x.data != nullptr ? at<T>(call.d_x, row, column) : nullptr;
-        backward_row<F>(at<const T>(call.grad, row, column), at<const T>(call.x, row, column), bias + column, columns,
-                        d_x, sums);
+        backward_row(compute, at<const T>(call.grad, row, column), at<const T>(call.x, row, column), bias + column,
+                     columns, d_x, sums);
       }
     }
   }
@@ -154,70 +172,72 @@ bool backward(const BiasActivationBackward& call, int threads) {
   return true;
 }
 
-template <Activation F>
-bool forward_as(const BiasActivationForward& call, int threads) {
-  switch (call.shape.dtype) {
-    case DType::kFloat32:
-      return forward<F, float, float>(call, threads);
-    case DType::kFloat64:
-      return forward<F, double, double>(call, threads);
-    case DType::kBFloat16:
-      return forward<F, BFloat16, float>(call, threads);
-    case DType::kFloat16:
-      return forward<F, Float16, float>(call, threads);
+template <typename A>
+ForwardPiece<A> forward_of(Activation activation) {
+  switch (activation) {
+    case Activation::kNone:
+      return forward_piece<Activation::kNone, A>;
+    case Activation::kGelu:
+      return forward_piece<Activation::kGelu, A>;
+    case Activation::kGeluTanh:
+      return forward_piece<Activation::kGeluTanh, A>;
+    case Activation::kRelu:
+      return forward_piece<Activation::kRelu, A>;
+    case Activation::kTanh:
+      return forward_piece<Activation::kTanh, A>;
+    case Activation::kSigmoid:
+      return forward_piece<Activation::kSigmoid, A>;
   }
-  return true;
+  return nullptr;
 }
 
-template <Activation F>
-bool backward_as(const BiasActivationBackward& call, int threads) {
-  switch (call.shape.dtype) {
-    case DType::kFloat32:
-      return backward<F, float, float>(call, threads);
-    case DType::kFloat64:
-      return backward<F, double, double>(call, threads);
-    case DType::kBFloat16:
-      return backward<F, BFloat16, float>(call, threads);
-    case DType::kFloat16:
-      return backward<F, Float16, float>(call, threads);
+template <typename A>
+BackwardPiece<A> backward_of(Activation activation) {
+  switch (activation) {
+    case Activation::kNone:
+      return backward_piece<Activation::kNone, A>;
+    case Activation::kGelu:
+      return backward_piece<Activation::kGelu, A>;
+    case Activation::kGeluTanh:
+      return backward_piece<Activation::kGeluTanh, A>;
+    case Activation::kRelu:
+      return backward_piece<Activation::kRelu, A>;
+    case Activation::kTanh:
+      return backward_piece<Activation::kTanh, A>;
+    case Activation::kSigmoid:
+      return backward_piece<Activation::kSigmoid, A>;
   }
-  return true;
+  return nullptr;
 }
 
 }  // namespace
 
 bool bias_activation_forward(const BiasActivationForward& call, int threads) {
-  switch (call.shape.activation) {
-    case Activation::kNone:
-      return forward_as<Activation::kNone>(call, threads);
-    case Activation::kGelu:
-      return forward_as<Activation::kGelu>(call, threads);
-    case Activation::kGeluTanh:
-      return forward_as<Activation::kGeluTanh>(call, threads);
-    case Activation::kRelu:
-      return forward_as<Activation::kRelu>(call, threads);
-    case Activation::kTanh:
-      return forward_as<Activation::kTanh>(call, threads);
-    case Activation::kSigmoid:
-      return forward_as<Activation::kSigmoid>(call, threads);
+  const Activation activation = call.shape.activation;
+  switch (call.shape.dtype) {
+    case DType::kFloat32:
+      return forward<float>(call, forward_of<float>(activation), threads);
+    case DType::kFloat64:
+      return forward<double>(call, forward_of<double>(activation), threads);
+    case DType::kBFloat16:
+      return forward<BFloat16>(call, forward_of<float>(activation), threads);
+    case DType::kFloat16:
+      return forward<Float16>(call, forward_of<float>(activation), threads);
   }
   return true;
 }
 
 bool bias_activation_backward(const BiasActivationBackward& call, int threads) {
-  switch (call.shape.activation) {
-    case Activation::kNone:
-      return backward_as<Activation::kNone>(call, threads);
-    case Activation::kGelu:
-      return backward_as<Activation::kGelu>(call, threads);
-    case Activation::kGeluTanh:
-      return backward_as<Activation::kGeluTanh>(call, threads);
-    case Activation::kRelu:
-      return backward_as<Activation::kRelu>(call, threads);
-    case Activation::kTanh:
-      return backward_as<Activation::kTanh>(call, threads);
-    case Activation::kSigmoid:
-      return backward_as<Activation::kSigmoid>(call, threads);
+  const Activation activation = call.shape.activation;
+  switch (call.shape.dtype) {
+    case DType::kFloat32:
+      return backward<float>(call, backward_of<float>(activation), threads);
+    case DType::kFloat64:
+      return backward<double>(call, backward_of<double>(activation), threads);
+    case DType::kBFloat16:
+      return backward<BFloat16>(call, backward_of<float>(activation), threads);
+    case DType::kFloat16:
+      return backward<Float16>(call, backward_of<float>(activation), threads);
   }
   return true;
 }
