@@ -4,17 +4,12 @@
 #include <cstdint>
 
 #include "dtype.h"
+#include "operand.h"
 
 namespace bertkernels {
 
 // Numbers as in bertkernels/ops/bias_activation.py.
 enum class Activation : int { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSigmoid = 5 };
-
-// Rows of C contiguous elements, `stride` elements apart.
-struct Matrix {
-  void* data = nullptr;
-  std::int64_t stride = 0;
-};
 
 struct BiasActivationShape {
   std::int64_t rows = 0;
