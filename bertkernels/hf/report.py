@@ -22,7 +22,7 @@ class PatchReport:
     Attributes:
         swapped: number of modules replaced, by Hugging Face class.
         left_alone: reason by module name, for ConvBERT modules that could not be replaced.
-        implementations: implementation ("cpu", "cuda", "triton", "reference") by op, on `device`.
+        implementations: implementation ("cpu", "cuda", "torch", "triton", "reference") by op, on `device`.
         device: where the model's parameters are.
         unpad: whether the model runs on real tokens only.
     """

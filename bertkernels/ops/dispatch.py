@@ -17,9 +17,10 @@ from . import extension
 
 logger = logging.getLogger("bertkernels")
 
-IMPLEMENTATIONS = ("cpu", "cuda", "triton", "reference")
+# "torch" is a kernel of torch's own libraries (oneDNN, cuBLAS, flash attention), where an op is one call of it.
+IMPLEMENTATIONS = ("cpu", "cuda", "torch", "triton", "reference")
 # Best first. Triton on the CPU is its interpreter: a testing device, never chosen unasked.
-PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
+PREFERENCE = {"cpu": ("cpu", "torch", "reference"), "cuda": ("cuda", "torch", "triton", "reference")}
 
 _launchers: dict[str, "Launchers"] = {}
 _asked_for = os.environ.get("BERTKERNELS_IMPL", "")
@@ -35,7 +36,7 @@ _check_name(_asked_for)
 
 @contextlib.contextmanager
 def use(impl: str) -> Iterator[None]:
-    """Asks for one implementation ("cpu", "cuda", "triton" or "reference") inside a `with` block, for the process."""
+    """Asks for one implementation ("cpu", "cuda", "torch", "triton" or "reference") inside a `with` block, for the process."""
     global _asked_for
     _check_name(impl)
     before, _asked_for = _asked_for, impl
@@ -67,7 +68,7 @@ def can_run(op: str, impl: str, device: torch.device | str) -> tuple[bool, str]:
         raise ValueError(f"unknown op {op!r}; known: {', '.join(sorted(_launchers))}")
     if impl not in _launchers[op].functions:
         return False, f"{op} has no {impl} implementation"
-    if impl == "reference":
+    if impl in ("torch", "reference"):
         return True, ""
     if impl == "triton":
         if not _triton_installed():
@@ -127,10 +128,10 @@ class Launchers:
 
 
 def describe(device_type: str) -> dict[str, tuple[str, dict[str, str]]]:
-    """For each op: the implementation that a call on this kind of device gets, and why each other one cannot run."""
+    """For each op: the implementation that a call on this kind of device gets, and why others that it has cannot run."""
     table = {}
     for op in sorted(_launchers):
-        verdicts = {impl: can_run(op, impl, device_type) for impl in IMPLEMENTATIONS}
+        verdicts = {impl: can_run(op, impl, device_type) for impl in _launchers[op].functions}
         refused = {impl: reason for impl, (possible, reason) in verdicts.items() if not possible}
         table[op] = (_launchers[op].choose(device_type), refused)
     return table
