@@ -6,6 +6,7 @@ from .depthwise_conv import depthwise_conv
 from .dispatch import can_run, use
 from .grouped_linear import grouped_linear
 from .light_conv import light_conv
+from .linear import linear
 from .mixed_attention import mixed_attention
 from .span_conv import span_conv, span_conv_logits
 
@@ -16,6 +17,7 @@ __all__ = [
     "depthwise_conv",
     "grouped_linear",
     "light_conv",
+    "linear",
     "mixed_attention",
     "span_conv",
     "span_conv_logits",

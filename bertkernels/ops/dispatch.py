@@ -36,7 +36,7 @@ _check_name(_asked_for)
 
 @contextlib.contextmanager
 def use(impl: str) -> Iterator[None]:
-    """Asks for one implementation ("cpu", "cuda", "torch", "triton" or "reference") inside a `with` block, for the process."""
+    """Asks for one of `IMPLEMENTATIONS` inside a `with` block, for the whole process."""
     global _asked_for
     _check_name(impl)
     before, _asked_for = _asked_for, impl
@@ -128,7 +128,7 @@ class Launchers:
 
 
 def describe(device_type: str) -> dict[str, tuple[str, dict[str, str]]]:
-    """For each op: the implementation that a call on this kind of device gets, and why others that it has cannot run."""
+    """For each op: the implementation that a call on this kind of device gets, and why its others cannot run."""
     table = {}
     for op in sorted(_launchers):
         verdicts = {impl: can_run(op, impl, device_type) for impl in _launchers[op].functions}
