@@ -1,109 +1,88 @@
 """What the compiler says of the CUDA kernels: registers, shared memory, spills, for each GPU target. Needs no GPU.
 
-python benchmarks/static_cuda.py            compiles csrc/cuda/*.cu and prints the table
-python benchmarks/static_cuda.py --write    and writes it to benchmarks/static/cuda.tsv
+python benchmarks/static_cuda.py     compiles csrc/cuda/*.cu and writes benchmarks/results/static_cuda.jsonl
 """
 
-import argparse
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-TABLE = ROOT / "benchmarks" / "static" / "cuda.tsv"
-ARCHS = ("80", "90", "100")
-
-
-@dataclass(frozen=True, order=True)
-class Resources:
-    """One kernel on one target; sizes in bytes, registers a thread, shared memory a block."""
-
-    kernel: str
-    arch: str
-    registers: int
-    shared: int
-    stack: int
-    spill_stores: int
-    spill_loads: int
+import static_table
+from static_table import ROOT, TARGETS, Row
 
 
 def find_nvcc() -> str | None:
     return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
 
 
-def nvcc_release(nvcc: str) -> str:
+def compiler(nvcc: str) -> str:
     text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    return re.search(r"\bV([\d.]+)", text)[1]
+    return "nvcc " + re.search(r"\bV([\d.]+)", text)[1]
 
 
-def compile_all(nvcc: str, jobs: int = 2) -> list[Resources]:
-    """Compiles every source for every target, as setup.py does, and returns what ptxas reports.
+def sources() -> list[Path]:
+    """One an op, named after it."""
+    return sorted(ROOT.glob("csrc/cuda/*.cu"))
+
+
+def compile_all(nvcc: str, jobs: int = 2) -> list[Row]:
+    """Compiles every source for every target, as setup.py does: the table's rows.
 
     Raises:
         subprocess.CalledProcessError: a source does not compile; `stderr` says why.
     """
-    tasks = [(nvcc, source, arch) for source in sorted(ROOT.glob("csrc/cuda/*.cu")) for arch in ARCHS]
+    tasks = [(nvcc, source, target) for source in sources() for target in TARGETS]
     with ThreadPoolExecutor(jobs) as pool:
-        return sorted(row for rows in pool.map(lambda task: _compile(*task), tasks) for row in rows)
+        rows = [row for rows in pool.map(lambda task: _compile(*task), tasks) for row in rows]
+    return sorted(rows, key=lambda row: (row["op"], row["kernel"], row["target"]))
 
 
-def _compile(nvcc: str, source: Path, arch: str) -> list[Resources]:
+def _compile(nvcc: str, source: Path, target: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        target = ["-gencode", f"arch=compute_{arch},code=sm_{arch}", "-cubin", "-o", f"{folder}/out.cubin"]
+        arch = ["-gencode", f"arch=compute_{target},code=sm_{target}", "-cubin", "-o", f"{folder}/out.cubin"]
         options = ["-std=c++17", "-O3", f"-I{ROOT / 'csrc'}", "-Xptxas", "-v"]
-        command = [nvcc, *options, *target, str(source)]
+        command = [nvcc, *options, *arch, str(source)]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    return parse(report)
+    made_with = {"compiler": compiler(nvcc), "source": static_table.source_digest(source)}
+    return [{"op": source.stem, **row, **made_with} for row in parse(report)]
 
 
-def parse(report: str) -> list[Resources]:
+def parse(report: str) -> list[Row]:
     """The kernels in what `nvcc -Xptxas -v` prints."""
     demangled = subprocess.run(["c++filt"], input=report, capture_output=True, text=True, check=True).stdout
     rows = []
     for part in demangled.split("Compiling entry function ")[1:]:
-        name, arch = re.match(r"'(.*)' for 'sm_(\w+)'", part).groups()
+        name, target = re.match(r"'(.*)' for 'sm_(\d+)", part).groups()
         name = re.sub(r"^void |bertkernels::|\(anonymous namespace\)::|\([^()]*\)$", "", name)
-        stack, stores, loads = re.search(
-            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part
-        ).groups()
+        memory = r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+        stack, stores, loads = map(int, re.search(memory, part).groups())
         used = re.search(r"Used (\d+) registers.*", part)
         shared = re.search(r"(\d+) bytes smem", used[0])
-        sizes = (used[1], shared[1] if shared else 0, stack, stores, loads)
-        rows.append(Resources(name, arch, *(int(size) for size in sizes)))
+        rows.append(
+            {
+                "kernel": name,
+                "target": int(target),
+                "registers": int(used[1]),
+                "shared_bytes": int(shared[1]) if shared else 0,
+                "stack_bytes": stack,
+                "spill_bytes": stores + loads,
+            }
+        )
     return rows
 
 
-def read_table() -> tuple[str, list[Resources]]:
-    """The compiler release and the rows of the committed table."""
-    release, _, *lines = TABLE.read_text().splitlines()
-    cells = (line.split("\t") for line in lines)
-    return release.removeprefix("# nvcc "), [Resources(*row[:2], *map(int, row[2:])) for row in cells]
-
-
-def format_table(release: str, rows: list[Resources]) -> str:
-    header = "\t".join(field.name for field in fields(Resources))
-    return "\n".join([f"# nvcc {release}", header, *("\t".join(map(str, astuple(row))) for row in rows)]) + "\n"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="also write the table to " + str(TABLE.relative_to(ROOT)))
-    arguments = parser.parse_args()
     nvcc = find_nvcc()
     if nvcc is None:
-        parser.error("nvcc not found (install the CUDA toolkit or put nvcc on PATH)")
+        sys.exit("nvcc not found (install the CUDA toolkit or put nvcc on PATH)")
     try:
-        table = format_table(nvcc_release(nvcc), compile_all(nvcc))
+        static_table.write(static_table.CUDA, compile_all(nvcc))
     except subprocess.CalledProcessError as error:
-        parser.exit(1, error.stderr)
-    print(table, end="")
-    if arguments.write:
-        TABLE.parent.mkdir(exist_ok=True)
-        TABLE.write_text(table)
+        sys.exit(error.stderr)
 
 
 if __name__ == "__main__":

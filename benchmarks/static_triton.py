@@ -1,39 +1,29 @@
-"""What the compiler tells about the Triton kernels, without a GPU: registers, shared memory, spills.
+"""What the compiler says of the Triton kernels: registers, shared memory, spills, for each GPU target. Needs no GPU.
 
-    python benchmarks/static_triton.py     writes benchmarks/results/static_triton.jsonl, a line a compiled kernel
-
-These are facts about the code, not timings.
+python benchmarks/static_triton.py           compiles them and writes benchmarks/results/static_triton.jsonl
+python benchmarks/static_triton.py [op …]    replaces these ops' lines only
 """
 
-import hashlib
-import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
+import static_table
 import torch
 import triton
 import triton.language as tl
+from static_table import ROOT, TARGETS, Row
 
-_CHECKOUT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
-    sys.path.insert(0, str(_CHECKOUT))
+    sys.path.insert(0, str(ROOT))
 
-from bertkernels.kernels import light_conv  # noqa: E402
+from bertkernels.kernels import light_conv, light_conv_kernels  # noqa: E402
+from bertkernels.kernels.dtypes import triton_dtype  # noqa: E402
 from bertkernels.kernels.offline import Compiled, compile_kernel  # noqa: E402
 
-RESULTS = _CHECKOUT / "benchmarks" / "results" / "static_triton.jsonl"
-TARGETS = (80, 90, 100)
-DTYPES = {
-    "bfloat16": (torch.bfloat16, tl.bfloat16),
-    "float16": (torch.float16, tl.float16),
-    "float32": (torch.float32, tl.float32),
-    "float64": (torch.float64, tl.float64),
-}
+COMPILER = f"triton {triton.__version__}"
 
 
-def cases() -> Iterator[dict]:
-    """Every line's key: kernel, target, dtype, D, K, form."""
+def light_conv_cases() -> Iterator[Row]:
     for kernel in ("light_conv_fwd", "light_conv_bwd"):
         for target in TARGETS:
             for dtype, D, K, form in (
@@ -50,43 +40,66 @@ def cases() -> Iterator[dict]:
         yield {"kernel": "light_conv_terms", "target": target, "dtype": "bfloat16", "D": 64, "K": 31, "form": "padded"}
 
 
-def compile_case(kernel: str, target: int, dtype: str, D: int, K: int, form: str) -> Compiled:
-    torch_dtype, element = DTYPES[dtype]
+def compile_light_conv(kernel: str, target: int, dtype: str, D: int, K: int, form: str) -> Compiled:
+    dtype = getattr(torch, dtype)
+    function = getattr(light_conv_kernels, f"{kernel}_kernel")
     if kernel == "light_conv_terms":
-        constants = light_conv.terms_configuration(torch_dtype, K)
-        pointers = {"p_terms": constants["WIDE"], "p_logits": element}
-        return compile_kernel(light_conv.light_conv_terms_kernel, target, pointers, constants)
-    constants = light_conv.configuration(kernel, torch.device("cpu"), torch_dtype, D, K)
+        constants = light_conv.terms_configuration(dtype, K)
+        return compile_kernel(
+            function, target, {"p_terms": constants["WIDE"], "p_logits": triton_dtype(dtype)}, constants
+        )
+    constants = light_conv.configuration(kernel, torch.device("cpu"), dtype, D, K)
     constants = {**constants, "UNIT": 16, "SOFTMAX": True, "LEFT": (K - 1) // 2}
-    function = getattr(light_conv, f"{kernel}_kernel")
-    pointers = {parameter.name: element for parameter in function.params if parameter.name.startswith("p_")}
-    pointers["p_terms"] = constants["WIDE"] if K > constants["TAPS"] else None
-    pointers["p_lengths"] = None
-    pointers["p_cu_seqlens"] = tl.int32 if form == "packed" else None
+    pointers = {
+        **{parameter.name: triton_dtype(dtype) for parameter in function.params if parameter.name.startswith("p_")},
+        "p_terms": constants["WIDE"] if K > constants["TAPS"] else None,
+        "p_lengths": None,
+        "p_cu_seqlens": tl.int32 if form == "packed" else None,
+    }
     return compile_kernel(function, target, pointers, constants)
 
 
-def source_digest() -> str:
-    """Changes with the kernels' code, not with comments between its lines."""
-    texts = ((_CHECKOUT / "kernels" / name).read_text(encoding="utf-8") for name in ("light_conv.py", "sequences.py"))
-    lines = (line.strip() for text in texts for line in text.splitlines())
-    code = "\n".join(line for line in lines if line and not line.startswith("#"))
-    return hashlib.sha256(code.encode()).hexdigest()[:16]
+OPS = {"light_conv": (light_conv_cases, compile_light_conv)}
 
 
-def main() -> None:
-    lines = []
-    for case in cases():
-        compiled = compile_case(**case)
-        usage = {
-            "registers": compiled.registers,
-            "shared_bytes": compiled.shared_bytes,
-            "spill_bytes": compiled.spill_bytes,
-        }
-        lines.append(json.dumps({**case, **usage, "triton": triton.__version__, "source": source_digest()}))
-        print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def cases(op: str) -> Iterator[Row]:
+    """Every row of an op without what comes of it."""
+    for case in OPS[op][0]():
+        yield {"op": op, **case}
+
+
+def compile_case(op: str, **case: object) -> Compiled:
+    return OPS[op][1](**case)
+
+
+def source_digest(op: str) -> str:
+    return static_table.source_digest(ROOT / "kernels" / f"{op}.py")
+
+
+def compile_row(case: Row) -> Row:
+    compiled = compile_case(**case)
+    return {
+        **case,
+        "registers": compiled.registers,
+        "shared_bytes": compiled.shared_bytes,
+        "stack_bytes": compiled.stack_bytes,
+        "spill_bytes": compiled.spill_bytes,
+        "compiler": COMPILER,
+        "source": source_digest(case["op"]),
+    }
+
+
+def main(wanted: list[str]) -> None:
+    unknown = [op for op in wanted if op not in OPS]
+    if unknown:
+        sys.exit(f"unknown op {unknown[0]!r}; known: {', '.join(OPS)}")
+    kept = static_table.read(static_table.TRITON) if wanted else []
+    rows = []
+    for op in OPS:
+        compile_now = not wanted or op in wanted
+        rows += map(compile_row, cases(op)) if compile_now else [row for row in kept if row["op"] == op]
+    static_table.write(static_table.TRITON, rows)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

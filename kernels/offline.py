@@ -19,10 +19,11 @@ _INTEGERS = {"int32": "i32", "int64": "i64", "i32": "i32", "i64": "i64"}
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """registers: a thread's. shared_bytes: a program's. spill_bytes: a thread's, stores and loads together."""
+    """registers, stack_bytes, spill_bytes (stores and loads together): a thread's. shared_bytes: a program's."""
 
     registers: int
     shared_bytes: int
+    stack_bytes: int
     spill_bytes: int
     ptx: str
 
@@ -37,7 +38,8 @@ def compile_kernel(
 
     Args:
         capability: compute capability times ten: 80, 90, 100.
-        pointers: dtype of each tensor argument, 16-byte aligned as fresh tensors are, or None where None is passed.
+        pointers: dtype of each tensor argument, 16-byte aligned as fresh tensors are (those that the kernel does not
+            specialize may lie anywhere), or None where None is passed.
         constants: the constexpr arguments and launch options (num_warps, …); sizes and strides are the other arguments.
     """
     signature, constexprs, attributes = {}, {}, {}
@@ -48,7 +50,8 @@ def compile_kernel(
             constexprs[name] = constants[name] if parameter.is_constexpr else None
         elif name in pointers:
             signature[name] = f"*{_INTEGERS.get(pointers[name].name, pointers[name].name)}"
-            attributes[(index,)] = [["tt.divisibility", 16]]
+            if not parameter.do_not_specialize:
+                attributes[(index,)] = [["tt.divisibility", 16]]
         else:
             signature[name] = _INTEGERS[parameter.annotation]
     options = {name: value for name, value in constants.items() if name not in signature}
@@ -56,12 +59,12 @@ def compile_kernel(
     compiled = triton.compile(
         ASTSource(kernel, signature, constexprs=constexprs, attrs=attributes), target=target, options=options
     )
-    registers, spill_bytes = _assemble(compiled.asm["ptx"], capability)
-    return Compiled(registers, compiled.metadata.shared, spill_bytes, compiled.asm["ptx"])
+    registers, stack_bytes, spill_bytes = _assemble(compiled.asm["ptx"], capability)
+    return Compiled(registers, compiled.metadata.shared, stack_bytes, spill_bytes, compiled.asm["ptx"])
 
 
-def _assemble(ptx: str, capability: int) -> tuple[int, int]:
-    """Registers and spilled bytes that the assembler which ships with Triton reports."""
+def _assemble(ptx: str, capability: int) -> tuple[int, int, int]:
+    """Registers, bytes of stack and spilled bytes that the assembler which ships with Triton reports."""
     assembler = get_ptxas(*([capability] if inspect.signature(get_ptxas).parameters else [])).path  # Triton 3.5: none
     target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE).group(1)
     with tempfile.TemporaryDirectory() as work:
@@ -70,4 +73,5 @@ def _assemble(ptx: str, capability: int) -> tuple[int, int]:
         command = [assembler, "-v", f"--gpu-name={target}", source, "-o", Path(work) / "kernel.cubin"]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     registers = int(re.search(r"Used (\d+) registers", report).group(1))
-    return registers, sum(int(count) for count in re.findall(r"(\d+) bytes spill", report))
+    stack_bytes = int(re.search(r"(\d+) bytes stack frame", report).group(1))
+    return registers, stack_bytes, sum(int(count) for count in re.findall(r"(\d+) bytes spill", report))

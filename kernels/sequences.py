@@ -1,5 +1,6 @@
 """Where a tile's tokens lie, for padded rows of tokens and for packed sequences alike."""
 
+import torch
 import triton
 import triton.language as tl
 
@@ -24,10 +25,11 @@ def locate_groups(
 
     Returns:
         i_batch: int64 [ROWS], the row of tokens (0 in the packed form).
-        b_first: int64 [ROWS], where in that row the sequence starts.
-        b_position: int32 [ROWS], the group's first position in its sequence.
-        b_length: int32 [ROWS], how many tokens the sequence has; 0 where there is no group.
-        b_room: int32 [ROWS], how many positions have a place in memory (b_length ≤ b_room).
+        b_token: int64 [ROWS], the group's first token in that row.
+        group: three of int32 [ROWS]:
+            b_position, the group's first position in its sequence;
+            b_length, how many tokens the sequence has, 0 where there is no group;
+            b_room, how many positions have a place in memory (b_length ≤ b_room).
     """
     o_row = tl.arange(0, ROWS)  # [ROWS]
     i_first_group = i_tile.to(tl.int64) * ROWS
@@ -42,7 +44,8 @@ def locate_groups(
         if p_lengths is not None:
             b_length = tl.load(p_lengths + i_batch, mask=m_batch, other=0)
             b_length = tl.minimum(tl.maximum(b_length, 0), b_room)
-        return i_batch, tl.zeros([ROWS], dtype=tl.int64), i_row % groups * GROUP, b_length, b_room
+        b_position = i_row % groups * GROUP  # [ROWS]
+        return i_batch, b_position.to(tl.int64), (b_position, b_length, b_room)
     else:
         i_group = i_first_group + o_row  # [ROWS]
         # The last sequence whose first group is not past ours. The first starts at 0 whatever cu_seqlens[0] holds.
@@ -66,13 +69,14 @@ def locate_groups(
         b_length = b_end - b_start
         m_group = b_position < b_length
         b_length = tl.where(m_group, b_length, 0)
-        return (
-            tl.zeros([ROWS], dtype=tl.int64),
-            b_start.to(tl.int64),
-            tl.where(m_group, b_position, 0).to(tl.int32),
-            b_length,
-            b_length,
-        )
+        b_position = tl.where(m_group, b_position, 0).to(tl.int32)
+        b_token = b_start.to(tl.int64) + b_position  # [ROWS]
+        return tl.zeros([ROWS], dtype=tl.int64), b_token, (b_position, b_length, b_length)
+
+
+def without_gaps(*vectors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    """`lengths` and `cu_seqlens` as kernels read them: one number after the other."""
+    return tuple(x if x is None or x.is_contiguous() else x.contiguous() for x in vectors)
 
 
 def group_count(batches: int, tokens: int, packed: bool, group: int) -> int:

@@ -1,20 +1,24 @@
-"""The CUDA sources compile for all targets, without spills; benchmarks/static/cuda.tsv says what the compiler says."""
+"""The CUDA sources compile for all targets without spills; benchmarks/results/static_cuda.jsonl is what nvcc says."""
 
-import importlib.util
+import importlib
 import shutil
 from pathlib import Path
 
 import pytest
 
-_PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "static_cuda.py"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def static_cuda():
-    spec = importlib.util.spec_from_file_location("static_cuda", _PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield importlib.import_module("static_cuda")
+
+
+@pytest.fixture(scope="module")
+def table(static_cuda):
+    return static_cuda.static_table.read(static_cuda.static_table.CUDA)
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +36,23 @@ def compiled(static_cuda, nvcc):
 
 @pytest.mark.slow
 def test_every_kernel_compiles_for_every_target_without_spills(static_cuda, compiled):
-    kernels = {row.kernel for row in compiled}
-    assert {"differentiate<__nv_bfloat16, 9>", "convolve<float, 9, false>"} <= kernels
-    assert {(row.kernel, row.arch) for row in compiled} == {(k, a) for k in kernels for a in static_cuda.ARCHS}
-    assert [row for row in compiled if row.stack or row.spill_stores or row.spill_loads] == []
+    kernels = {(row["op"], row["kernel"]) for row in compiled}
+    assert {("light_conv", "differentiate<__nv_bfloat16, 9>"), ("light_conv", "convolve<float, 9, false>")} <= kernels
+    found = {(row["op"], row["kernel"], row["target"]) for row in compiled}
+    assert found == {(*kernel, target) for kernel in kernels for target in static_cuda.TARGETS}
+    assert [row for row in compiled if row["stack_bytes"] or row["spill_bytes"]] == []
 
 
 @pytest.mark.slow
-def test_committed_table_is_true(static_cuda, nvcc, compiled):
-    release, rows = static_cuda.read_table()
-    if release != static_cuda.nvcc_release(nvcc):
-        pytest.skip(f"the table is of nvcc {release}, here is {static_cuda.nvcc_release(nvcc)}")
-    assert rows == compiled, "run: python benchmarks/static_cuda.py --write"
+def test_committed_table_is_true(static_cuda, nvcc, compiled, table):
+    (compiler,) = {row["compiler"] for row in table}
+    if compiler != static_cuda.compiler(nvcc):
+        pytest.skip(f"the table is of {compiler}, here is {static_cuda.compiler(nvcc)}")
+    assert table == compiled, "run: python benchmarks/static_cuda.py"
+
+
+def test_committed_table_is_of_this_source(static_cuda, table):
+    digests = {source.stem: static_cuda.static_table.source_digest(source) for source in static_cuda.sources()}
+    stale = "run python benchmarks/static_cuda.py: the kernels have changed since the table was written"
+    assert {(row["op"], row["source"]) for row in table} == set(digests.items()), stale
+    assert [row for row in table if row["stack_bytes"] or row["spill_bytes"]] == []

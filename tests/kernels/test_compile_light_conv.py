@@ -1,7 +1,6 @@
 """The Triton kernels of light_conv compiled for GPUs that need not be there, and the committed table of the outcome."""
 
-import importlib.util
-import json
+import importlib
 import os
 import re
 from pathlib import Path
@@ -12,32 +11,35 @@ triton = pytest.importorskip("triton", reason="Triton is not installed")
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("under TRITON_INTERPRET=1 Triton compiles nothing", allow_module_level=True)
 
-_SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "static_triton.py"
-_SPEC = importlib.util.spec_from_file_location("static_triton", _SCRIPT)
-static_triton = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(static_triton)
-
-MEASURED = ("registers", "shared_bytes", "spill_bytes", "triton", "source")
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def table():
-    return [json.loads(line) for line in static_triton.RESULTS.read_text(encoding="utf-8").splitlines()]
+def static_triton():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield importlib.import_module("static_triton")
 
 
-def key(row):
-    return {name: value for name, value in row.items() if name not in MEASURED}
+@pytest.fixture(scope="module")
+def static_table(static_triton):
+    return static_triton.static_table
 
 
-def test_table_is_complete_and_of_this_source(table):
-    assert [key(row) for row in table] == list(static_triton.cases())
+@pytest.fixture(scope="module")
+def table(static_table):
+    return [row for row in static_table.read(static_table.TRITON) if row["op"] == "light_conv"]
+
+
+def test_table_is_complete_and_of_this_source(static_triton, static_table, table):
+    assert [static_table.key(row) for row in table] == list(static_triton.cases("light_conv"))
     stale = "run python benchmarks/static_triton.py: the kernels have changed since the table was written"
-    assert {row["source"] for row in table} == {static_triton.source_digest()}, stale
+    assert {row["source"] for row in table} == {static_triton.source_digest("light_conv")}, stale
 
 
 def test_table_shows_no_spills_and_no_shared_memory(table):
     for row in table:
-        assert row["spill_bytes"] == 0, row
+        assert row["stack_bytes"] == row["spill_bytes"] == 0, row
         assert row["shared_bytes"] == 0 or row["kernel"] == "light_conv_terms", row
 
 
@@ -58,12 +60,14 @@ def test_table_shows_no_spills_and_no_shared_memory(table):
         ("light_conv_terms", 100, "bfloat16", 64, 31, "padded"),
     ],
 )
-def test_compiles_without_spills_and_loads_16_bytes(table, kernel, target, dtype, D, K, form):
-    compiled = static_triton.compile_case(kernel, target, dtype, D, K, form)
-    assert compiled.spill_bytes == 0
-    case = {"kernel": kernel, "target": target, "dtype": dtype, "D": D, "K": K, "form": form}
-    (row,) = (row for row in table if key(row) == case)
-    if row["triton"] == triton.__version__:
+def test_compiles_without_spills_and_loads_16_bytes(
+    static_triton, static_table, table, kernel, target, dtype, D, K, form
+):
+    case = {"op": "light_conv", "kernel": kernel, "target": target, "dtype": dtype, "D": D, "K": K, "form": form}
+    compiled = static_triton.compile_case(**case)
+    assert compiled.stack_bytes == compiled.spill_bytes == 0
+    (row,) = (row for row in table if static_table.key(row) == case)
+    if row["compiler"] == static_triton.COMPILER:
         assert (compiled.registers, compiled.shared_bytes) == (row["registers"], row["shared_bytes"])
     if kernel == "light_conv_terms":
         return
@@ -75,13 +79,14 @@ def test_compiles_without_spills_and_loads_16_bytes(table, kernel, target, dtype
 
 
 def test_no_size_or_stride_compiles_a_kernel_anew():
-    from bertkernels.kernels import light_conv
+    from bertkernels.kernels import light_conv_kernels as kernels
 
     for kernel in (
-        light_conv.light_conv_fwd_kernel,
-        light_conv.light_conv_bwd_kernel,
-        light_conv.light_conv_terms_kernel,
+        kernels.light_conv_fwd_kernel,
+        kernels.light_conv_bwd_kernel,
+        kernels.light_conv_terms_kernel,
     ):
         numbers = [p for p in kernel.params if not p.is_constexpr and not p.name.startswith("p_")]
         assert all(p.do_not_specialize and p.annotation in ("int32", "int64", "i32", "i64") for p in numbers)
         assert {p.name for p in kernel.params if p.is_constexpr}.isdisjoint({"B", "T", "batches", "tokens"})
+        assert all(p.do_not_specialize for p in kernel.params if p.name in ("p_lengths", "p_cu_seqlens"))

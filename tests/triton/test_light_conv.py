@@ -163,6 +163,19 @@ def test_expanded_inputs_and_gradients():
     check(values, logits, torch.ones(()).expand(2, 6, 3, 16))
 
 
+def test_sequence_bounds_with_gaps():
+    values, logits, grad = tensors(2, 6, 1, 8, taps=3)
+    table = int32(4, 99, 4, 99).view(2, 2)
+    expected = triton_with_gradients(values, logits, grad, lengths=int32(4, 4))
+    for lengths in (table[:, 0], int32(4).expand(2)):
+        got = triton_with_gradients(values, logits, grad, lengths=lengths)
+        assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+    expected = triton_with_gradients(values[0], logits[0], grad[0], cu_seqlens=int32(0, 4, 6))
+    cu_seqlens = int32(0, 99, 4, 99, 6, 99)[::2]
+    got = triton_with_gradients(values[0], logits[0], grad[0], cu_seqlens=cu_seqlens)
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
 def test_writes_into_a_slice_and_nowhere_else():
     values, logits, _ = tensors(2, 5, 3, 16, taps=3)
     buffer = torch.full((2, 5, 4, 20), 7.0)
@@ -303,6 +316,26 @@ def test_sequences_out_of_range_stay_in_bounds(bad, meant):
     if meant:
         expected = triton_with_gradients(values, logits, grad, **meant)
         assert all(torch.equal(a, inside) for a, (inside, _) in zip(expected, results, strict=True))
+
+
+@pytest.mark.parametrize("taps, options", [(3, {}), (10, {}), (3, {"cu_seqlens": int32(0, 40, 41, 300)})], ids=str)
+def test_grids_of_two_sides_change_nothing(taps, options, monkeypatch):
+    """As many programs as one side of a grid cannot hold; the last row of the grid has some too many."""
+    from bertkernels.kernels import launch
+    from bertkernels.kernels import light_conv as kernel
+
+    shape = (300, 1, 4) if options else (2, 150, 1, 4)
+    arguments = tensors(*shape, taps=taps)
+    expected = triton_with_gradients(*arguments, **options)
+    monkeypatch.setattr(launch, "LARGEST_SIDE", 2)
+    kernel._plan.cache_clear()
+    plan = kernel._plan(
+        "light_conv_fwd", *kernel._shape(*arguments[:2], options.get("cu_seqlens")), False, (arguments[0].stride(),), ()
+    )
+    assert plan.grid == (2, 2)  # for three programs
+    got = triton_with_gradients(*arguments, **options)
+    kernel._plan.cache_clear()
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
 
 
 def test_addresses_beyond_32_bits():
