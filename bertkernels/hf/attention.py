@@ -3,11 +3,10 @@
 import math
 
 import torch
-from torch import nn
 from transformers.models.convbert.modeling_convbert import ConvBertSelfAttention, SeparableConv1D
 
-from ..nn import Packing
-from ..ops import depthwise_conv, dispatch, mixed_attention
+from ..nn import Packing, apply_linear, calls_alone
+from ..ops import depthwise_conv, dispatch, linear, mixed_attention
 from ..ops.mixed_attention import join_light_conv_op
 
 
@@ -23,15 +22,22 @@ class FusedSeparableConv1D(SeparableConv1D):
         tokens = hidden_states.transpose(-1, -2)  # [B, T, C], or packed [total, C]
         if tokens.stride(-1) != 1:
             tokens = tokens.contiguous()
+        return self.spans(tokens, cu_seqlens).transpose(-1, -2)
+
+    def spans(
+        self, tokens: torch.Tensor, cu_seqlens: torch.Tensor | None, multiplier: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The same with channels last, [B, T, C] → [B, T, A], times `multiplier` [B, T, A] if there is one."""
         spans = depthwise_conv(tokens, self.depthwise.weight.squeeze(1), cu_seqlens=cu_seqlens)
-        out = nn.functional.linear(spans, self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1))  # [B, T, A]
-        return out.transpose(-1, -2)
+        weight, bias = self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1)  # [A, C], [A]
+        return linear(spans, weight, bias, multiplier=multiplier, impl="torch")
 
 
 class FusedConvBertSelfAttention(ConvBertSelfAttention):
     """Mixed attention (Jiang et al. 2020, §3.3): attention heads and convolution heads written into one buffer.
 
-    Every projection is still called as a module, so that adapters and hooks on them keep working. The second result,
+    Projections that are more than plain linear layers, or have hooks, are still called as modules, so that adapters and
+    hooks on them keep working. The second result,
     the attention probabilities, is None with `output_attentions=False`, as the encoder passes it by default.
     """
 
@@ -53,13 +59,13 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
             x, cu_seqlens, max_seqlen = x.squeeze(0), packing.layout.cu_seqlens, packing.layout.max_seqlen
 
         heads = (self.num_attention_heads, self.attention_head_size)
-        mixed_query = self.query(x)  # [B, T, H·D], or [total, H·D] as all below
+        mixed_query = apply_linear(self.query, x)  # [B, T, H·D], or [total, H·D] as all below
         query = mixed_query.unflatten(-1, heads)  # [B, T, H, D]
-        key = self.key(x).unflatten(-1, heads)
-        value = self.value(x).unflatten(-1, heads)
-        spans = self.key_conv_attn_layer(x.transpose(-1, -2), cu_seqlens).transpose(-1, -2)  # [B, T, H·D]
-        conv_logits = self.conv_kernel_layer(spans * mixed_query).unflatten(-1, (heads[0], self.conv_kernel_size))
-        conv_values = self.conv_out_layer(x).unflatten(-1, heads)
+        key = apply_linear(self.key, x).unflatten(-1, heads)
+        value = apply_linear(self.value, x).unflatten(-1, heads)
+        spans = self._spans_by_query(x, mixed_query, cu_seqlens)  # [B, T, H·D]
+        conv_logits = apply_linear(self.conv_kernel_layer, spans).unflatten(-1, (heads[0], self.conv_kernel_size))
+        conv_values = apply_linear(self.conv_out_layer, x).unflatten(-1, heads)
 
         probabilities = None
         if output_attentions:
@@ -79,6 +85,14 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
                 max_seqlen=max_seqlen,
             )
         return context if packing is None else context.unsqueeze(0), probabilities
+
+    def _spans_by_query(
+        self, x: torch.Tensor, mixed_query: torch.Tensor, cu_seqlens: torch.Tensor | None
+    ) -> torch.Tensor:
+        layer = self.key_conv_attn_layer
+        if type(layer) is FusedSeparableConv1D and calls_alone(layer):
+            return layer.spans(x, cu_seqlens, multiplier=mixed_query)
+        return layer(x.transpose(-1, -2), cu_seqlens).transpose(-1, -2) * mixed_query
 
     def _attend(
         self,

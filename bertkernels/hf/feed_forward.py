@@ -4,6 +4,7 @@ import torch
 from transformers.activations import GELUActivation
 from transformers.models.convbert.modeling_convbert import ConvBertIntermediate, GroupedLinearLayer
 
+from ..nn import apply_linear, calls_alone
 from ..ops import grouped_linear
 
 
@@ -12,21 +13,18 @@ class FusedGroupedLinearLayer(GroupedLinearLayer):
 
     stock = GroupedLinearLayer
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return grouped_linear(hidden_states, self.weight, self.bias)
+    def forward(self, hidden_states: torch.Tensor, activation: str | None = None) -> torch.Tensor:
+        return grouped_linear(hidden_states, self.weight, self.bias, activation=activation)
 
 
 class FusedConvBertIntermediate(ConvBertIntermediate):
-    """The first half of the feed-forward layer, with GELU in place where no gradient needs its input.
-
-    On the CPU the fresh pages of a second buffer of this width cost more than the activation itself.
-    """
+    """The first half of the feed-forward layer, with GELU as part of the product where that is what follows it."""
 
     stock = ConvBertIntermediate
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = self.dense(hidden_states)
-        kept = hidden_states.requires_grad or self.dense._forward_hooks  # a hook may have kept what it saw
-        if kept or not isinstance(self.intermediate_act_fn, GELUActivation):
-            return self.intermediate_act_fn(hidden_states)
-        return torch.ops.aten.gelu_(hidden_states)
+        if not isinstance(self.intermediate_act_fn, GELUActivation):
+            return self.intermediate_act_fn(self.dense(hidden_states))
+        if type(self.dense) is FusedGroupedLinearLayer and calls_alone(self.dense):
+            return self.dense(hidden_states, "gelu")
+        return apply_linear(self.dense, hidden_states, activation="gelu")

@@ -16,6 +16,7 @@ from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
 from .encoder import FusedConvBertEncoder, UnpaddedConvBertEncoder, UnpaddedConvBertLayer
 from .feed_forward import FusedConvBertIntermediate, FusedGroupedLinearLayer
 from .inputs import broadcast_mask, input_hook, set_input_hook, unpadded_inputs
+from .output import FusedConvBertOutput, FusedConvBertSelfOutput
 from .pooling import UnpaddedConvBertClassificationHead, UnpaddedConvBertSequenceSummary
 from .report import PatchReport, implementations
 from .supported import DECODER, reason_against
@@ -25,6 +26,8 @@ _PADDED = (
     FusedSeparableConv1D,
     FusedGroupedLinearLayer,
     FusedConvBertIntermediate,
+    FusedConvBertSelfOutput,
+    FusedConvBertOutput,
     FusedConvBertEncoder,
 )
 _UNPADDED = (
@@ -32,6 +35,8 @@ _UNPADDED = (
     FusedSeparableConv1D,
     FusedGroupedLinearLayer,
     FusedConvBertIntermediate,
+    FusedConvBertSelfOutput,
+    FusedConvBertOutput,
     UnpaddedConvBertEncoder,
     UnpaddedConvBertLayer,
     UnpaddedConvBertClassificationHead,

@@ -7,6 +7,7 @@ from .ffn import FeedForward
 from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
 from .layout import ALL_TOKENS, Layout
+from .linear import apply_linear, calls_alone
 from .mixed import MixedAttention
 from .packing import Packing, pack_mask
 from .residual import PostNorm
@@ -23,5 +24,7 @@ __all__ = [
     "MixedAttention",
     "Packing",
     "PostNorm",
+    "apply_linear",
+    "calls_alone",
     "pack_mask",
 ]

@@ -5,6 +5,7 @@ from torch import nn
 
 from .. import ops
 from .layout import ALL_TOKENS, Layout
+from .linear import apply_linear
 
 
 class Attention(nn.Module):
@@ -33,15 +34,15 @@ class Attention(nn.Module):
         shape = (self.heads, self.head_size)
         x = layout.clear_padding(x)
         context = ops.attention(
-            self.query(x).unflatten(-1, shape),  # [B, T, H, D]
-            self.key(x).unflatten(-1, shape),
-            self.value(x).unflatten(-1, shape),
+            apply_linear(self.query, x).unflatten(-1, shape),  # [B, T, H, D]
+            apply_linear(self.key, x).unflatten(-1, shape),
+            apply_linear(self.value, x).unflatten(-1, shape),
             attention_mask=layout.key_mask(x.shape[1]) if layout.cu_seqlens is None else None,
             dropout_p=self.dropout if self.training else 0.0,
             cu_seqlens=layout.cu_seqlens,
             max_seqlen=layout.max_seqlen,
         )
-        return self.output(context.flatten(-2))
+        return apply_linear(self.output, context.flatten(-2))
 
     def attention_probs(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """The attention maps [B, H, T, T] that `forward` uses for x [B, T, C], before dropout. Padded form only."""

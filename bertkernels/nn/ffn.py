@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
-from .activation import ACTIVATIONS, check_activation
+from .activation import check_activation
 from .grouped_linear import GroupedLinear
 from .layout import ALL_TOKENS, Layout
+from .linear import apply_linear
 
 
 class FeedForward(nn.Module):
@@ -23,15 +24,17 @@ class FeedForward(nn.Module):
     def __init__(self, hidden_size: int, intermediate_size: int, groups: int = 1, activation: str = "gelu"):
         super().__init__()
         check_activation(activation)
+        self.activation = activation
+        self.grouped = groups > 1
         if groups == 1:
             self.up = nn.Linear(hidden_size, intermediate_size)
-            self.activation = ACTIVATIONS[activation]
             self.down = nn.Linear(intermediate_size, hidden_size)
         else:
             self.up = GroupedLinear(hidden_size, intermediate_size, groups, activation=activation)
-            self.activation = ACTIVATIONS["linear"]  # applied by `up` already
             self.down = GroupedLinear(intermediate_size, hidden_size, groups)
 
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x […, C] → […, C]; tokens do not see each other, so `layout` is not read."""
-        return self.down(self.activation(self.up(x)))
+        if self.grouped:
+            return self.down(self.up(x))  # `up` applies the activation itself
+        return apply_linear(self.down, apply_linear(self.up, x, activation=self.activation))

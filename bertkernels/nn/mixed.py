@@ -7,6 +7,7 @@ from .. import ops
 from .attention import attention_probs, split_width
 from .depthwise import DepthwiseConv1d
 from .layout import ALL_TOKENS, Layout
+from .linear import apply_linear
 
 
 class MixedAttention(nn.Module):
@@ -49,7 +50,7 @@ class MixedAttention(nn.Module):
         """x [B, T, C], or packed [total, C] → the same shape."""
         shape = (self.heads, self.head_size)
         x = layout.clear_padding(x)
-        query = self.query(x).unflatten(-1, shape)  # [B, T, H, D]
+        query = apply_linear(self.query, x).unflatten(-1, shape)  # [B, T, H, D]
         conv_logits = ops.span_conv_logits(  # [B, T, H, K]
             x,
             query,
@@ -63,9 +64,9 @@ class MixedAttention(nn.Module):
         )
         context = ops.mixed_attention(  # [B, T, 2·H·D]
             query,
-            self.key(x).unflatten(-1, shape),
-            self.value(x).unflatten(-1, shape),
-            self.conv_value(x).unflatten(-1, shape),
+            apply_linear(self.key, x).unflatten(-1, shape),
+            apply_linear(self.value, x).unflatten(-1, shape),
+            apply_linear(self.conv_value, x).unflatten(-1, shape),
             conv_logits,
             attention_mask=layout.key_mask(x.shape[1]) if layout.cu_seqlens is None else None,
             dropout_p=self.dropout if self.training else 0.0,
@@ -73,7 +74,7 @@ class MixedAttention(nn.Module):
             cu_seqlens=layout.cu_seqlens,
             max_seqlen=layout.max_seqlen,
         )
-        return self.output(context)
+        return apply_linear(self.output, context)
 
     def attention_probs(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """Maps [B, H, T, T] of the attention heads for x [B, T, C], before dropout. Padded form only."""

@@ -4,6 +4,7 @@ import torch
 
 from .depthwise_conv import depthwise_conv
 from .light_conv import light_conv
+from .linear import linear
 
 
 def span_conv(
@@ -86,6 +87,6 @@ def span_conv_logits(
     if kernel_weight.shape[0] % heads:
         raise ValueError(f"span_conv: kernel_weight has {kernel_weight.shape[0]} rows, not a multiple of {heads} heads")
     spans = depthwise_conv(x, depthwise_weight, lengths=lengths, cu_seqlens=cu_seqlens, impl=impl)  # [B, T, C]
-    keys = torch.nn.functional.linear(spans, pointwise_weight, pointwise_bias)  # [B, T, H·D]
-    logits = torch.nn.functional.linear(keys * query.flatten(-2), kernel_weight, kernel_bias)  # [B, T, H·K]
+    keys = linear(spans, pointwise_weight, pointwise_bias, multiplier=query.flatten(-2), impl="torch")  # [B, T, H·D]
+    logits = linear(keys, kernel_weight, kernel_bias, impl="torch")  # [B, T, H·K]
     return logits.unflatten(-1, (heads, -1))

@@ -177,7 +177,9 @@ def test_report(make_model):
         "ConvBertEncoder": 1,
         "ConvBertSelfAttention": 2,
         "SeparableConv1D": 2,
+        "ConvBertSelfOutput": 2,
         "ConvBertIntermediate": 2,
+        "ConvBertOutput": 2,
         "GroupedLinearLayer": 4,
     }
     assert report.left_alone == {} and report.device == "cpu" and not report.unpad
@@ -204,7 +206,7 @@ class TestLeftAlone:
 
     def test_decoders_and_cross_attention(self, make_model):
         reasons = self.reasons(make_model(is_decoder=True, add_cross_attention=True))
-        assert len(reasons) == 10 and all("cross-attention" in why for why in reasons.values())
+        assert len(reasons) == 16 and all("cross-attention" in why for why in reasons.values())
 
     def test_subclasses(self, make_model, make_batch):
         class Custom(modeling_convbert.ConvBertSelfAttention):

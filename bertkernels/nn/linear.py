@@ -1,0 +1,40 @@
+"""Calls a linear layer together with what follows it, as one op where that computes the same."""
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+from .. import ops
+from .activation import ACTIVATIONS, FUSED_NAME
+from .glorot import GlorotLinear
+
+_PLAIN = (nn.Linear, GlorotLinear)
+
+
+def apply_linear(
+    layer: nn.Module, x: torch.Tensor, *, activation: str | None = None, multiplier: torch.Tensor | None = None
+) -> torch.Tensor:
+    """activation(layer(x)), or layer(x) · multiplier.
+
+    Plain `nn.Linear` layers on the CPU go through `bertkernels.ops.linear`. Anything else in their place (adapters,
+    quantised layers) and layers with hooks are called as modules, so that whatever they do takes effect.
+
+    Args:
+        layer: a module […, I] → […, O].
+        x: […, I].
+        activation: a name from `bertkernels.nn.ACTIVATIONS`; multiplier: […, O]; at most one of them.
+    """
+    if x.device.type == "cpu" and type(layer) in _PLAIN and calls_alone(layer):
+        fused = None if activation is None else FUSED_NAME[activation]
+        return ops.linear(x, layer.weight, layer.bias, activation=fused, multiplier=multiplier, impl="torch")
+    out = layer(x)
+    if multiplier is not None:
+        return out * multiplier
+    return out if activation is None else ACTIVATIONS[activation](out)
+
+
+def calls_alone(layer: nn.Module) -> bool:
+    """Whether calling the module would do nothing but its class's forward: nobody has hooked into it."""
+    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    # accelerate's device hooks put a forward on the instance
+    return not hooks and "forward" not in vars(layer) and not torch_module._has_any_global_hook()
