@@ -36,13 +36,9 @@ inline Words multiply_words(Words x, Words constant) {
 #endif
 }
 
-// Bits of kRandomPiece elements, of which the first has the index 4·block.
-inline void random_piece(std::uint64_t seed, std::uint64_t block, std::uint32_t* bits) {
-  std::uint64_t first[kRandomBlocks], second[kRandomBlocks];  // of each block, words 0 and 1, and words 2 and 3
-  for (int i = 0; i < kRandomBlocks; ++i) first[i] = block + i;
-  Words c0[kRandomVectors], c1[kRandomVectors], c2[kRandomVectors] = {}, c3[kRandomVectors] = {};
-  __builtin_memcpy(c0, first, sizeof(c0));
-  for (int v = 0; v < kRandomVectors; ++v) c1[v] = c0[v] >> 32;
+// The four words of kRandomBlocks counters, each in place of its counter's.
+inline void philox(std::uint64_t seed, Words (&c0)[kRandomVectors], Words (&c1)[kRandomVectors],
+                   Words (&c2)[kRandomVectors], Words (&c3)[kRandomVectors]) {
   Words k0 = Words{} + seed, k1 = Words{} + (seed >> 32);
   const Words multiplier0 = Words{} + 0xD2511F53u, multiplier1 = Words{} + 0xCD9E8D57u;
   for (int round = 0; round < 10; ++round) {
@@ -56,6 +52,16 @@ inline void random_piece(std::uint64_t seed, std::uint64_t block, std::uint32_t*
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
+}
+
+// Bits of kRandomPiece elements, of which the first has the index 4·block.
+inline void random_piece(std::uint64_t seed, std::uint64_t block, std::uint32_t* bits) {
+  std::uint64_t first[kRandomBlocks], second[kRandomBlocks];  // of each block, words 0 and 1, and words 2 and 3
+  for (int i = 0; i < kRandomBlocks; ++i) first[i] = block + i;
+  Words c0[kRandomVectors], c1[kRandomVectors], c2[kRandomVectors] = {}, c3[kRandomVectors] = {};
+  __builtin_memcpy(c0, first, sizeof(c0));
+  for (int v = 0; v < kRandomVectors; ++v) c1[v] = c0[v] >> 32;
+  philox(seed, c0, c1, c2, c3);
   for (int v = 0; v < kRandomVectors; ++v) {
     c0[v] = (c0[v] & 0xffffffffu) | (c1[v] << 32);
     c2[v] = (c2[v] & 0xffffffffu) | (c3[v] << 32);
