@@ -3,7 +3,7 @@
 import torch
 
 from . import checks, dispatch, extension, registry
-from .sequences import left_context, token_bounds
+from .sequences import dense, left_context, token_bounds
 
 
 def depthwise_conv(
@@ -193,15 +193,15 @@ def _shape(x, weight, lengths, cu_seqlens, causal):
     )
 
 
-def _cpu_forward(out, x, weight, bias, *options):
-    x, weight = _rows(x), _rows(weight)
+def _cpu_forward(out, x, weight, bias, lengths, cu_seqlens, causal):
+    x, weight, options = _rows(x), _rows(weight), (dense(lengths), dense(cu_seqlens), causal)
     bias = 0 if bias is None else _rows(bias).data_ptr()
     operands = (extension.operand(x), extension.operand(weight), bias, extension.operand(out))
     extension.C.depthwise_conv_forward_cpu(_shape(x, weight, *options), *operands, torch.get_num_threads())
 
 
-def _cpu_backward(grad, d_x, d_weight, d_bias, x, weight, *options):
-    x, weight = _rows(x), _rows(weight)
+def _cpu_backward(grad, d_x, d_weight, d_bias, x, weight, lengths, cu_seqlens, causal):
+    x, weight, options = _rows(x), _rows(weight), (dense(lengths), dense(cu_seqlens), causal)
     inputs = (extension.operand(grad), extension.operand(x), extension.operand(weight))
     # these are contiguous, and empty (address 0) where they are not wanted
     outputs = (d_x.data_ptr(), d_weight.data_ptr(), d_bias.data_ptr())

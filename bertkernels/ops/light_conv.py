@@ -3,7 +3,7 @@
 import torch
 
 from . import checks, dispatch, extension, registry
-from .sequences import left_context, token_bounds
+from .sequences import dense, left_context, token_bounds
 
 
 def light_conv(
@@ -206,16 +206,16 @@ def _shape(values, logits, lengths, cu_seqlens, softmax, causal):
     )
 
 
-def _compiled_forward(run, where, out, values, logits, *options):
-    values, logits = _rows(values), _rows(logits)
+def _compiled_forward(run, where, out, values, logits, lengths, cu_seqlens, *options):
+    values, logits, lengths, cu_seqlens = _rows(values), _rows(logits), dense(lengths), dense(cu_seqlens)
     tensors = (extension.operand(x) for x in (values, logits, out))
-    run(_shape(values, logits, *options), *tensors, where)
+    run(_shape(values, logits, lengths, cu_seqlens, *options), *tensors, where)
 
 
-def _compiled_backward(run, where, grad, d_values, d_logits, values, logits, *options):
-    values, logits = _rows(values), _rows(logits)
+def _compiled_backward(run, where, grad, d_values, d_logits, values, logits, lengths, cu_seqlens, *options):
+    values, logits, lengths, cu_seqlens = _rows(values), _rows(logits), dense(lengths), dense(cu_seqlens)
     tensors = (extension.operand(x) for x in (grad, values, logits, d_values, d_logits))
-    run(_shape(values, logits, *options), *tensors, where)
+    run(_shape(values, logits, lengths, cu_seqlens, *options), *tensors, where)
 
 
 def _cpu_forward(*arguments):

@@ -26,6 +26,11 @@ def token_bounds(
     return position, start.repeat_interleave(tokens), end.repeat_interleave(tokens)
 
 
+def dense(vector: torch.Tensor | None) -> torch.Tensor | None:
+    """`lengths` or `cu_seqlens` as compiled code reads them: one number after the other. Keep it alive over the call."""
+    return None if vector is None else vector.contiguous()
+
+
 def left_context(taps: int, causal: bool) -> int:
     """How many tokens before its own a token reads: tap k reads token t + k - left_context."""
     return taps - 1 if causal else (taps - 1) // 2
