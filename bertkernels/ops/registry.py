@@ -8,13 +8,14 @@ _library = torch.library.Library("bertkernels", "DEF")  # noqa: TOR901 (lives as
 _AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 
-def register(name: str, schema: str, run: Callable, fake: Callable) -> Callable:
+def register(name: str, schema: str, run: Callable, fake: Callable, *, autocast: bool = True) -> Callable:
     """Defines `bertkernels::<name>`.
 
     Args:
         schema: argument list and returns, such as "(Tensor x) -> Tensor".
         run: what the op does, on any device; it must not call autograd (it runs below it) nor return its inputs.
         fake: the same signature, returns empty tensors of the right shapes, dtypes and strides.
+        autocast: False for an op, such as a backward op, whose inputs are to keep their dtypes under autocast.
 
     Returns:
         the op, ready to be called.
@@ -23,7 +24,7 @@ def register(name: str, schema: str, run: Callable, fake: Callable) -> Callable:
     _library.impl(name, run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"bertkernels::{name}", fake, lib=_library)
     op = getattr(torch.ops.bertkernels, name).default
-    for device_type, key in _AUTOCAST_KEYS.items():
+    for device_type, key in _AUTOCAST_KEYS.items() if autocast else ():
         _library.impl(name, _under_autocast(op, device_type, key), key)
     return op
 
