@@ -1,10 +1,6 @@
 """bias_activation on every implementation that can run here; the same tests run on a GPU with `-m gpu`."""
 
 import math
-import os
-import random
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,30 +13,19 @@ from bertkernels.ops.bias_activation import (
     bias_activation_op,
     bias_activation_reference,
 )
+from tests.ops.activations import eager_activation, fp64_rounding
+from tests.ops.bits import assert_same_bits, assert_threads_do_not_matter
+from tests.ops.budget import assert_within_budget
+from tests.ops.gradients import leaves, with_gradients
+from tests.ops.instruction_sets import LOWER, run_with_instruction_set
+from tests.ops.memory import expanded_ones, misaligned, poisoned_memory, sliced, swapped, transposed
+from tests.ops.modes import assert_casts_under_autocast, assert_compiles_whole_without_recompiling
+from tests.ops.sweep import seeded
+from tests.ops.targets import DTYPES, compiled_targets, implementations_on_cpu, targets
 
-TARGETS = [
-    pytest.param("cpu", "reference", id="reference"),
-    pytest.param("cpu", "cpu", id="cpu"),
-    pytest.param("cuda", "reference", id="reference-gpu", marks=pytest.mark.gpu),
-    pytest.param("cuda", "cuda", id="cuda", marks=pytest.mark.gpu),
-    pytest.param("cuda", "triton", id="triton", marks=pytest.mark.gpu),
-]
-COMPILED = [target for target in TARGETS if "reference" not in target.id]
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+TARGETS = targets("bias_activation")
+COMPILED = compiled_targets("bias_activation")
 SHAPES = [(2, 35, 64), (3, 600), (7, 1), (5,), (70, 130)]
-
-
-@pytest.fixture(autouse=True)
-def _needs(request):
-    parameters = getattr(request.node, "callspec", None)
-    if parameters is None or "device" not in parameters.params:
-        return
-    device, impl = parameters.params["device"], parameters.params["impl"]
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU here")
-    possible, reason = ops.can_run("bias_activation", impl, device)
-    if not possible:
-        pytest.skip(reason)
 
 
 def draw(shape, dtype, device="cpu", seed=0):
@@ -52,37 +37,28 @@ def draw(shape, dtype, device="cpu", seed=0):
 
 
 def run(x, bias, grad, activation, impl):
-    inputs = [tensor.detach().requires_grad_() for tensor in (x, bias) if tensor is not None]
-    out = ops.bias_activation(*inputs, activation=activation, impl=impl)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad)
+    return with_gradients(lambda x, b: ops.bias_activation(x, b, activation, impl=impl), (x, bias), grad)
 
 
 def exact(x, bias, grad, activation):
     """Output and gradients in fp64 by autograd of the reference."""
-    inputs = [tensor.double().requires_grad_() for tensor in (x, bias) if tensor is not None]
-    out = bias_activation_reference(*inputs[:1], inputs[1] if bias is not None else None, activation)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad.double())
+    return with_gradients(lambda x, b: bias_activation_reference(x, b, activation), (x, bias), grad, torch.float64)
 
 
 def eager(x, bias, grad, activation):
     """What plain torch operations of the same dtype give: the measure of an acceptable error."""
-    inputs = [tensor.detach().requires_grad_() for tensor in (x, bias) if tensor is not None]
-    out = inputs[0] if bias is None else inputs[0] + inputs[1]
-    out = torch.nn.functional.gelu(out) if activation == "gelu" else ACTIVATIONS[activation][0](out)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad)
+    return with_gradients(lambda x, b: eager_activation(x if b is None else x + b, activation), (x, bias), grad)
 
 
-def assert_within_budget(got, want, same_dtype, what):
-    """At most twice the error of eager torch in the same dtype (plus a few roundings of the largest entry).
-
-    More roundings in fp64: there `want` itself has them, where terms of a derivative cancel.
-    """
-    for name, g, w, e in zip(("out", "d_x", "d_bias"), got, want, same_dtype, strict=False):
-        assert g.shape == w.shape
-        floor = (64 if g.dtype == torch.float64 else 4) * torch.finfo(g.dtype).eps * w.abs().max()
-        budget = 2 * (e.double() - w).abs().max() + floor
-        error = (g.double() - w).abs().max()
-        assert error <= budget, f"{what}: {name} is off by {error:.3g}, budget {budget:.3g}"
+def check(x, bias, grad, activation, impl, what):
+    tensors = x, bias, grad, activation
+    names = "out", "d_x", "d_bias"
+    got, want, same_dtype = run(*tensors, impl), exact(*tensors), eager(*tensors)
+    if x.dtype == torch.float64:
+        rounding = fp64_rounding(exact, (x, bias), grad, activation)
+        assert_within_budget(names, got, want, same_dtype, what, roundings=3, of=rounding)
+    else:
+        assert_within_budget(names, got, want, same_dtype, what)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -92,8 +68,7 @@ def test_against_fp64(device, impl, dtype, activation):
     for shape in SHAPES:
         x, bias, grad = draw(shape, dtype, device)
         for b in (bias, None):
-            got = run(x, b, grad, activation, impl)
-            assert_within_budget(got, exact(x, b, grad, activation), eager(x, b, grad, activation), f"{shape}")
+            check(x, b, grad, activation, impl, f"{shape}")
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
@@ -148,13 +123,11 @@ def test_gradcheck(device, impl, activation):
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_opcheck(device, impl):
     x, bias, _ = draw((3, 4, 6), torch.float32, device)
-    sliced = torch.randn(3, 4, 9, device=device)[..., 2:8]
-    for tensor, b, activation in [(x, bias, "gelu"), (sliced, None, None)]:
-        inputs = [t if t is None or t is sliced else t.clone().requires_grad_() for t in (tensor, b)]
-        torch.library.opcheck(bias_activation_op, (*inputs, activation, impl))
-        expanded = torch.ones((), device=device).expand(tensor.shape)
+    for tensor, b, activation in [(x, bias, "gelu"), (sliced(x), None, None)]:
+        torch.library.opcheck(bias_activation_op, (*leaves(tensor, b), activation, impl))
         for wanted in ([True, b is not None], [False, True]):
-            torch.library.opcheck(bias_activation_backward_op, (expanded, tensor, b, activation, wanted, impl))
+            arguments = (expanded_ones(tensor), tensor, b, activation, wanted, impl)
+            torch.library.opcheck(bias_activation_backward_op, arguments)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -163,46 +136,29 @@ def test_opcheck(device, impl):
 def test_strided_inputs_and_gradients(device, impl, dtype, activation):
     x, bias, grad = draw((4, 6, 70), dtype, device)
     want = run(x, bias, grad, activation, impl)
-    wide = torch.full((4, 6, 80), float("nan"), dtype=dtype, device=device)
-    wide[..., 3:73] = x
-    misaligned = torch.empty(x.numel() + 1, dtype=dtype, device=device)[1:].view(x.shape).copy_(x)
-    swapped = x.transpose(0, 1).contiguous().transpose(0, 1)
-    for version in (wide[..., 3:73], misaligned, swapped):
-        for gradient in (grad, grad.mT.contiguous().mT, grad.transpose(0, 1).contiguous().transpose(0, 1)):
-            for g, w in zip(run(version, bias, gradient, activation, impl), want, strict=True):
-                assert torch.equal(g, w)
-    ones = torch.ones((), dtype=dtype, device=device).expand(x.shape)
+    for version in (sliced(x), misaligned(x), swapped(x)):
+        for gradient in (grad, transposed(grad), swapped(grad)):
+            assert_same_bits(run(version, bias, gradient, activation, impl), want)
     row = bias.expand(x.shape)
-    for tensor, gradient in ((x, ones), (row, row)):
+    for tensor, gradient in ((x, expanded_ones(x)), (row, row)):
         got = run(tensor, bias, gradient, activation, impl)
-        for g, w in zip(got, run(tensor.contiguous(), bias, gradient.contiguous(), activation, impl), strict=True):
-            assert torch.equal(g, w)
+        assert_same_bits(got, run(tensor.contiguous(), bias, gradient.contiguous(), activation, impl))
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
-def test_every_element_is_written(device, impl, monkeypatch):
-    """Outputs are allocated empty: with NaN in the fresh memory, nothing of it may be left."""
-    plain = torch.Tensor.new_empty
+def test_every_element_is_written(device, impl):
     tensors = draw((37, 130), torch.float32, device)
     want = run(*tensors, "gelu", impl)
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *a, **k: plain(self, *a, **k).fill_(float("nan")))
-    for g, w in zip(run(*tensors, "gelu", impl), want, strict=True):
-        assert torch.equal(g, w)
+    with poisoned_memory():
+        got = run(*tensors, "gelu", impl)
+    assert_same_bits(got, want)
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
 @pytest.mark.parametrize("activation", [None, "gelu"])
 def test_bitwise_reproducible(device, impl, activation):
     tensors = draw((300, 1100), torch.float32, device)
-    want = run(*tensors, activation, impl)
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            for g, w in zip(run(*tensors, activation, impl), want, strict=True):
-                assert torch.equal(g, w)
-    finally:
-        torch.set_num_threads(threads)
+    assert_threads_do_not_matter(lambda: run(*tensors, activation, impl))
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -217,57 +173,32 @@ def test_empty(device, impl, shape):
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_autocast(device, impl):
     x, bias, grad = draw((4, 9), torch.float32, device)
-    bias.requires_grad_()
-    with torch.autocast(device, torch.bfloat16):
-        out = ops.bias_activation(x.bfloat16(), bias, "gelu", impl=impl)
-    assert torch.equal(out, ops.bias_activation(x.bfloat16(), bias.bfloat16(), "gelu", impl=impl))
-    out.backward(grad.bfloat16())
-    assert bias.grad.dtype == torch.float32
+    inputs = x.bfloat16(), bias
+    assert_casts_under_autocast(lambda x, b: ops.bias_activation(x, b, "gelu", impl=impl), inputs, grad)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_compiles_whole_without_recompiling(device, impl):
-    def loss(x, bias):
-        return ops.bias_activation(x, bias, "gelu", impl=impl).square().sum()
-
-    torch._dynamo.reset()
-    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
-    for i, (B, T) in enumerate([(4, 9), (3, 17), (7, 5)]):
-        tensors = draw((B, T, 8), torch.float32, device)[:2]
-        gradients = []
-        for function in (loss, compiled):
-            inputs = [t.clone().requires_grad_() for t in tensors]
-            with torch.compiler.set_stance("fail_on_recompile" if i and function is compiled else "default"):
-                function(*inputs).backward()
-            gradients.append([t.grad for t in inputs])
-        for got, want in zip(*gradients, strict=True):
-            torch.testing.assert_close(got, want)
+    sizes = [(4, 9), (3, 17), (7, 5)]
+    cases = [draw((B, T, 8), torch.float32, device)[:2] for B, T in sizes]
+    assert_compiles_whole_without_recompiling(lambda x, b: ops.bias_activation(x, b, "gelu", impl=impl), cases)
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
 def test_random_sweep(device, impl):
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    seed, rng = seeded()
     for _ in range(60):
         shape = (rng.randint(1, 90), rng.randint(1, 700))
         dtype, activation = rng.choice(DTYPES), rng.choice(list(ACTIVATIONS))
         x, bias, grad = draw(shape, dtype, device, seed=rng.randrange(2**31))
-        tensors = x, rng.choice([bias, None]), grad, activation
-        what = f"seed {seed}: {shape} {dtype} {activation}"
-        assert_within_budget(run(*tensors, impl), exact(*tensors), eager(*tensors), what)
+        bias = rng.choice([bias, None])
+        check(x, bias, grad, activation, impl, f"seed {seed}: {shape} {dtype} {activation}")
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2"])
+@pytest.mark.parametrize("isa", LOWER)
 def test_lower_instruction_sets(isa):
-    """The other builds of the C++ code, each in a process of its own (the choice is made once)."""
-    possible, reason = ops.can_run("bias_activation", "cpu", "cpu")
-    if not possible:
-        pytest.skip(reason)
     code = (
-        "import torch; from bertkernels import ops; from bertkernels.ops.extension import C\n"
         "from bertkernels.ops.bias_activation import ACTIVATIONS\n"
-        f"assert C.active_isa() in ({isa!r}, 'baseline'), C.active_isa()\n"
         "for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):\n"
         "  for activation in ACTIVATIONS:\n"
         "    inputs = [(3 * torch.randn(*s)).to(dtype).requires_grad_() for s in ((37, 77), (77,))]\n"
@@ -277,8 +208,7 @@ def test_lower_instruction_sets(isa):
         "    for a, b in zip((out[0], *grads[0]), (out[1], *grads[1])):\n"
         "      torch.testing.assert_close(a, b, **(dict(rtol=2e-6, atol=2e-6) if dtype == torch.float32 else {}))\n"
     )
-    environment = {**os.environ, "BERTKERNELS_ISA": isa, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    run_with_instruction_set("bias_activation", isa, code)
 
 
 def _bad_calls():
@@ -294,11 +224,8 @@ def _bad_calls():
     yield "activation", (x, bias, "swish"), "activation must be one of None, 'gelu'.* got 'swish'"
 
 
-@pytest.mark.parametrize("impl", ["cpu", "reference"])
+@pytest.mark.parametrize("impl", implementations_on_cpu("bias_activation"))
 @pytest.mark.parametrize("arguments, message", [pytest.param(*c[1:], id=c[0]) for c in _bad_calls()])
 def test_bad_input(impl, arguments, message):
-    possible, reason = ops.can_run("bias_activation", impl, "cpu")
-    if not possible:
-        pytest.skip(reason)
     with pytest.raises((ValueError, TypeError), match=message):
         ops.bias_activation(*arguments, impl=impl)

@@ -1,10 +1,6 @@
 """depthwise_conv on every implementation that can run here; the same tests run on a GPU with `-m gpu`."""
 
 import itertools
-import os
-import random
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,16 +12,17 @@ from bertkernels.ops.depthwise_conv import (
     depthwise_conv_op,
     depthwise_conv_reference,
 )
+from tests.ops.bits import assert_same_bits, assert_threads_do_not_matter
+from tests.ops.budget import assert_within_budget
+from tests.ops.gradients import leaves, with_gradients
+from tests.ops.instruction_sets import LOWER, run_with_instruction_set
+from tests.ops.memory import expanded_ones, misaligned, poisoned_memory, sliced, swapped, transposed
+from tests.ops.modes import assert_casts_under_autocast, assert_compiles_whole_without_recompiling
+from tests.ops.sweep import seeded
+from tests.ops.targets import DTYPES, compiled_targets, implementations_on_cpu, targets
 
-TARGETS = [
-    pytest.param("cpu", "reference", id="reference"),
-    pytest.param("cpu", "cpu", id="cpu"),
-    pytest.param("cuda", "reference", id="reference-gpu", marks=pytest.mark.gpu),
-    pytest.param("cuda", "cuda", id="cuda", marks=pytest.mark.gpu),
-    pytest.param("cuda", "triton", id="triton", marks=pytest.mark.gpu),
-]
-COMPILED = [target for target in TARGETS if "reference" not in target.id]
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+TARGETS = targets("depthwise_conv")
+COMPILED = compiled_targets("depthwise_conv")
 # B, T, C, K: whole strips of channels and parts, T < K, T = 1, K = 1, even K, more taps than a tile has tokens
 SHAPES = [
     (2, 140, 128, 9),
@@ -37,19 +34,6 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _needs(request):
-    parameters = getattr(request.node, "callspec", None)
-    if parameters is None or "device" not in parameters.params:
-        return
-    device, impl = parameters.params["device"], parameters.params["impl"]
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU here")
-    possible, reason = ops.can_run("depthwise_conv", impl, device)
-    if not possible:
-        pytest.skip(reason)
-
-
 def draw(shape, dtype, device="cpu", seed=0):
     """x, weight, bias and an output gradient."""
     B, T, C, K = shape
@@ -59,46 +43,43 @@ def draw(shape, dtype, device="cpu", seed=0):
 
 
 def run(x, weight, bias, grad, impl, **options):
-    inputs = [tensor.detach().requires_grad_() for tensor in (x, weight, bias) if tensor is not None]
-    out = ops.depthwise_conv(*inputs, impl=impl, **options)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad)
+    return with_gradients(lambda *a: ops.depthwise_conv(*a, impl=impl, **options), (x, weight, bias), grad)
 
 
 def exact(x, weight, bias, grad, lengths=None, cu_seqlens=None, causal=False):
     """Output and gradients in fp64 by autograd of the reference."""
-    inputs = [tensor.double().requires_grad_() for tensor in (x, weight, bias) if tensor is not None]
-    out = depthwise_conv_reference(
-        inputs[0], inputs[1], inputs[2] if bias is not None else None, lengths, cu_seqlens, causal
-    )
-    return out.detach(), *torch.autograd.grad(out, inputs, grad.double())
+
+    def reference(x, weight, bias):
+        return depthwise_conv_reference(x, weight, bias, lengths, cu_seqlens, causal)
+
+    return with_gradients(reference, (x, weight, bias), grad, torch.float64)
 
 
 def eager(x, weight, bias, grad, lengths=None, causal=False):
     """What plain torch operations of the same dtype give: the measure of an acceptable error."""
-    inputs = [tensor.detach().requires_grad_() for tensor in (x, weight, bias) if tensor is not None]
     T, K = x.shape[1], weight.shape[1]
     left = K - 1 if causal else (K - 1) // 2
     real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     if lengths is not None:
         real = torch.arange(T, device=x.device) < lengths[:, None]
-    masked = torch.where(real[..., None], inputs[0], 0)
-    windows = torch.nn.functional.pad(masked, (0, 0, left, K - 1 - left)).unfold(1, K, 1)  # [B, T, C, K]
-    out = (windows * inputs[1]).sum(-1)
-    out = torch.where(real[..., None], out if bias is None else out + inputs[2], 0)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad)
+
+    def convolution(x, weight, bias):
+        masked = torch.where(real[..., None], x, 0)
+        windows = torch.nn.functional.pad(masked, (0, 0, left, K - 1 - left)).unfold(1, K, 1)  # [B, T, C, K]
+        out = (windows * weight).sum(-1)
+        return torch.where(real[..., None], out if bias is None else out + bias, 0)
+
+    return with_gradients(convolution, (x, weight, bias), grad)
 
 
-def assert_within_budget(got, want, same_dtype, what):
-    """At most twice the error of eager torch in the same dtype (plus a few roundings of the largest entry).
-
-    More roundings in fp64: there `want` itself has them.
-    """
-    for name, g, w, e in zip(("out", "d_x", "d_weight", "d_bias"), got, want, same_dtype, strict=False):
-        assert g.shape == w.shape
-        floor = (16 if g.dtype == torch.float64 else 4) * torch.finfo(g.dtype).eps * w.abs().max()
-        budget = 2 * (e.double() - w).abs().max() + floor
-        error = (g.double() - w).abs().max()
-        assert error <= budget, f"{what}: {name} is off by {error:.3g}, budget {budget:.3g}"
+def check(tensors, impl, what, **options):
+    names = "out", "d_x", "d_weight", "d_bias"
+    got, want, same_dtype = run(*tensors, impl, **options), exact(*tensors, **options), eager(*tensors, **options)
+    if got[0].dtype == torch.float64:
+        terms = exact(*(None if tensor is None else tensor.abs() for tensor in tensors), **options)
+        assert_within_budget(names, got, want, same_dtype, what, roundings=3, of=terms)
+    else:
+        assert_within_budget(names, got, want, same_dtype, what)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -111,10 +92,7 @@ def test_against_fp64(device, impl, dtype, causal, padded):
         tensors = x, weight, bias if with_bias else None, grad
         lengths = [shape[1] - 3 * b for b in range(shape[0])]
         lengths = torch.tensor(lengths, dtype=torch.int32, device=device).clamp(min=0) if padded else None
-        options = dict(lengths=lengths, causal=causal)
-        assert_within_budget(
-            run(*tensors, impl, **options), exact(*tensors, **options), eager(*tensors, **options), f"{shape}"
-        )
+        check(tensors, impl, f"{shape}", lengths=lengths, causal=causal)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -159,15 +137,13 @@ def test_opcheck(device, impl):
     x, weight, bias, _ = draw((2, 9, 8, 5), torch.float32, device)
     lengths = torch.tensor([9, 4], dtype=torch.int32, device=device)
     cu_seqlens = torch.tensor([0, 4, 9], dtype=torch.int32, device=device)
-    wide = torch.randn(2, 9, 16, device=device)[..., 4:12]  # strided
     for i, (tensor, b, lens, cu) in enumerate(
-        [(x, bias, lengths, None), (x[0], None, None, cu_seqlens), (wide, bias, None, None)]
+        [(x, bias, lengths, None), (x[0], None, None, cu_seqlens), (sliced(x), bias, None, None)]
     ):
-        inputs = [t if t is None or t is wide else t.clone().requires_grad_() for t in (tensor, weight, b)]
-        torch.library.opcheck(depthwise_conv_op, (*inputs, lens, cu, False, impl))
-        expanded = torch.ones((), device=device).expand(tensor.shape)
+        torch.library.opcheck(depthwise_conv_op, (*leaves(tensor, weight, b), lens, cu, False, impl))
         wanted = [i != 0, i != 1, b is not None]
-        torch.library.opcheck(depthwise_conv_backward_op, (expanded, tensor, weight, lens, cu, True, wanted, impl))
+        arguments = (expanded_ones(tensor), tensor, weight, lens, cu, True, wanted, impl)
+        torch.library.opcheck(depthwise_conv_backward_op, arguments)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -210,21 +186,9 @@ def test_garbage_in_padding_reaches_nothing(device, impl, dtype):
     for garbage in (float("nan"), float("inf")):
         dirty = (x.masked_fill(padding, garbage), weight, bias, grad.masked_fill(padding, garbage))
         dirty = run(*dirty, impl, lengths=lengths)
-        for c, d in zip(clean, dirty, strict=True):
-            assert torch.equal(c, d)
+        assert_same_bits(dirty, clean)
         for d in dirty[:2]:
             assert not d.masked_select(padding).any(), "padding must come out as zeros"
-
-
-def strided_versions(x):
-    """The same numbers in other memory: transposed, sliced out of a wider row, misaligned by one element."""
-    yield x.transpose(0, 1).contiguous().transpose(0, 1) if x.dim() == 3 else x.clone()
-    wide = torch.full((*x.shape[:-1], x.shape[-1] + 5), float("nan"), dtype=x.dtype, device=x.device)
-    wide[..., 3:-2] = x
-    yield wide[..., 3:-2]
-    flat = torch.empty(x.numel() + 1, dtype=x.dtype, device=x.device)
-    flat[1:] = x.flatten()
-    yield flat[1:].view(x.shape)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -232,46 +196,33 @@ def strided_versions(x):
 def test_strided_inputs_and_gradients(device, impl, dtype):
     tensors = draw((2, 18, 70, 9), dtype, device)
     want = run(*tensors, impl)
-    for versions in zip(*map(strided_versions, tensors), strict=True):
-        for g, w in zip(run(*versions, impl), want, strict=True):
-            assert torch.equal(g, w)
+    for rearranged in (swapped, sliced, misaligned):
+        assert_same_bits(run(*map(rearranged, tensors), impl), want)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_expanded_inputs_and_gradients(device, impl):
     x, weight, bias, grad = draw((1, 18, 16, 9), torch.float32, device)
     x, grad = x.expand(2, -1, -1), grad.expand(2, -1, -1)
-    for gradient in (grad, torch.ones((), device=device).expand(x.shape), grad.mT.contiguous().mT):
+    for gradient in (grad, expanded_ones(x), transposed(grad)):
         got = run(x, weight, bias, gradient, impl)
-        want = run(x.contiguous(), weight, bias, gradient.contiguous(), impl)
-        for g, w in zip(got, want, strict=True):
-            assert torch.equal(g, w)
+        assert_same_bits(got, run(x.contiguous(), weight, bias, gradient.contiguous(), impl))
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
-def test_every_element_is_written(device, impl, monkeypatch):
-    """Outputs are allocated empty: with NaN in the fresh memory, nothing of it may be left."""
-    plain = torch.Tensor.new_empty
+def test_every_element_is_written(device, impl):
     tensors = draw((2, 70, 70, 5), torch.float32, device)
     lengths = torch.tensor([70, 0], dtype=torch.int32, device=device)
     want = run(*tensors, impl, lengths=lengths)
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *a, **k: plain(self, *a, **k).fill_(float("nan")))
-    for g, w in zip(run(*tensors, impl, lengths=lengths), want, strict=True):
-        assert torch.equal(g, w)
+    with poisoned_memory():
+        got = run(*tensors, impl, lengths=lengths)
+    assert_same_bits(got, want)
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
 def test_bitwise_reproducible(device, impl):
     tensors = draw((4, 260, 100, 9), torch.float32, device)
-    want = run(*tensors, impl)
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            for g, w in zip(run(*tensors, impl), want, strict=True):
-                assert torch.equal(g, w)
-    finally:
-        torch.set_num_threads(threads)
+    assert_threads_do_not_matter(lambda: run(*tensors, impl))
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -287,47 +238,22 @@ def test_empty(device, impl, B, T, C):
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_autocast(device, impl):
     x, weight, bias, grad = draw((2, 9, 8, 5), torch.float32, device)
-    x.requires_grad_()
-    with torch.autocast(device, torch.bfloat16):
-        out = ops.depthwise_conv(x, weight.bfloat16(), bias, impl=impl)
-    assert out.dtype == torch.bfloat16
-    want = ops.depthwise_conv(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), impl=impl)
-    assert torch.equal(out, want)
-    out.backward(grad.bfloat16())
-    assert x.grad.dtype == torch.float32
+    inputs = x, weight.bfloat16(), bias
+    assert_casts_under_autocast(lambda *a: ops.depthwise_conv(*a, impl=impl), inputs, grad)
     with torch.autocast(device, torch.bfloat16), pytest.raises(TypeError, match="weight is torch.bfloat16"):
         ops.depthwise_conv(x.double(), weight, impl=impl)  # autocast leaves fp64 alone
 
 
-def _compiled_and_plain(device, impl, backend):
-    def loss(x, weight, bias):
-        return ops.depthwise_conv(x, weight, bias, impl=impl).square().sum()
-
-    torch._dynamo.reset()
-    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=backend)
-    for i, (B, T) in enumerate([(4, 9), (3, 17), (7, 4)]):  # sizes equal to others would be taken for the same symbol
-        tensors = draw((B, T, 8, 5), torch.float32, device)[:3]
-        gradients = []
-        for function in (loss, compiled):
-            inputs = [t.clone().requires_grad_() for t in tensors]
-            stance = "fail_on_recompile" if i and function is compiled else "default"
-            with torch.compiler.set_stance(stance):
-                function(*inputs).backward()
-            gradients.append([t.grad for t in inputs])
-        for got, want in zip(*gradients, strict=True):
-            torch.testing.assert_close(got, want)
-
-
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_compiles_whole_without_recompiling(device, impl):
-    _compiled_and_plain(device, impl, "aot_eager")
+    sizes = [(4, 9), (3, 17), (7, 4)]
+    cases = [draw((B, T, 8, 5), torch.float32, device)[:3] for B, T in sizes]
+    assert_compiles_whole_without_recompiling(lambda *a: ops.depthwise_conv(*a, impl=impl), cases)
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
 def test_random_sweep(device, impl):
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    seed, rng = seeded()
     for _ in range(40):
         shape = (rng.randint(1, 4), rng.randint(1, 150), rng.randint(1, 150), rng.randint(1, 33))
         dtype = rng.choice(DTYPES)
@@ -335,23 +261,12 @@ def test_random_sweep(device, impl):
         tensors = x, weight, rng.choice([bias, None]), grad
         lengths = torch.tensor([rng.randint(0, shape[1]) for _ in range(shape[0])], dtype=torch.int32, device=device)
         options = dict(lengths=rng.choice([None, lengths]), causal=rng.random() < 0.3)
-        assert_within_budget(
-            run(*tensors, impl, **options),
-            exact(*tensors, **options),
-            eager(*tensors, **options),
-            f"seed {seed}: {shape} {dtype} {options}",
-        )
+        check(tensors, impl, f"seed {seed}: {shape} {dtype} {options}", **options)
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2"])
+@pytest.mark.parametrize("isa", LOWER)
 def test_lower_instruction_sets(isa):
-    """The other builds of the C++ code, each in a process of its own (the choice is made once)."""
-    possible, reason = ops.can_run("depthwise_conv", "cpu", "cpu")
-    if not possible:
-        pytest.skip(reason)
     code = (
-        "import torch; from bertkernels import ops; from bertkernels.ops.extension import C\n"
-        f"assert C.active_isa() in ({isa!r}, 'baseline'), C.active_isa()\n"
         "for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):\n"
         "  inputs = [torch.randn(*s).to(dtype).requires_grad_() for s in ((2, 75, 77), (77, 9), (77,))]\n"
         "  inputs[0].data[0, 0] *= 1e-6\n"
@@ -360,8 +275,7 @@ def test_lower_instruction_sets(isa):
         "  for a, b in zip((out[0], *grads[0]), (out[1], *grads[1])): torch.testing.assert_close(a, b, rtol=None if"
         " dtype != torch.float32 else 1e-5, atol=None if dtype != torch.float32 else 1e-4)\n"
     )
-    environment = {**os.environ, "BERTKERNELS_ISA": isa, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    run_with_instruction_set("depthwise_conv", isa, code)
 
 
 def _bad_calls():
@@ -394,12 +308,9 @@ def _bad_calls():
         yield f"cu_seqlens {name}", (x[0], weight), options, "cu_seqlens must"
 
 
-@pytest.mark.parametrize("impl", ["cpu", "reference"])
+@pytest.mark.parametrize("impl", implementations_on_cpu("depthwise_conv"))
 @pytest.mark.parametrize("arguments, options, message", [pytest.param(*c[1:], id=c[0]) for c in _bad_calls()])
 def test_bad_input(impl, arguments, options, message):
-    possible, reason = ops.can_run("depthwise_conv", impl, "cpu")
-    if not possible:
-        pytest.skip(reason)
     with pytest.raises((ValueError, TypeError), match=message):
         ops.depthwise_conv(*arguments, impl=impl, **options)
 

@@ -1,7 +1,6 @@
 """grouped_linear on every implementation that can run here; the same tests run on a GPU with `-m gpu`."""
 
 import itertools
-import random
 
 import pytest
 import torch
@@ -14,31 +13,19 @@ from bertkernels.ops.grouped_linear import (
     grouped_linear_op,
     grouped_linear_reference,
 )
+from tests.ops.activations import eager_activation, fp64_rounding
+from tests.ops.bits import assert_same_bits
+from tests.ops.budget import assert_within_budget
+from tests.ops.gradients import leaves, with_gradients
+from tests.ops.memory import expanded_ones, misaligned, poisoned_memory, sliced, swapped, transposed
+from tests.ops.modes import assert_casts_under_autocast, assert_compiles_whole_without_recompiling
+from tests.ops.sweep import seeded
+from tests.ops.targets import DTYPES, compiled_targets, implementations_on_cpu, targets
 
-TARGETS = [
-    pytest.param("cpu", "reference", id="reference"),
-    pytest.param("cpu", "cpu", id="cpu"),
-    pytest.param("cuda", "reference", id="reference-gpu", marks=pytest.mark.gpu),
-    pytest.param("cuda", "cuda", id="cuda", marks=pytest.mark.gpu),
-    pytest.param("cuda", "triton", id="triton", marks=pytest.mark.gpu),
-]
-COMPILED = [target for target in TARGETS if "reference" not in target.id]
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+TARGETS = targets("grouped_linear")
+COMPILED = compiled_targets("grouped_linear")
 # leading dimensions, G, I, O
 SHAPES = [((2, 17), 2, 24, 40), ((33,), 3, 5, 7), ((2, 3, 4), 1, 16, 30), ((1,), 2, 1, 1), ((), 4, 3, 2)]
-
-
-@pytest.fixture(autouse=True)
-def _needs(request):
-    parameters = getattr(request.node, "callspec", None)
-    if parameters is None or "device" not in parameters.params:
-        return
-    device, impl = parameters.params["device"], parameters.params["impl"]
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU here")
-    possible, reason = ops.can_run("grouped_linear", impl, device)
-    if not possible:
-        pytest.skip(reason)
 
 
 def draw(shape, dtype, device="cpu", seed=0):
@@ -50,39 +37,36 @@ def draw(shape, dtype, device="cpu", seed=0):
 
 
 def run(x, weight, bias, grad, activation, impl):
-    inputs = [tensor.detach().requires_grad_() for tensor in (x, weight, bias) if tensor is not None]
-    out = ops.grouped_linear(*inputs, activation=activation, impl=impl)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad)
+    inputs = x, weight, bias
+    return with_gradients(lambda *a: ops.grouped_linear(*a, activation=activation, impl=impl), inputs, grad)
 
 
 def exact(x, weight, bias, grad, activation):
     """Output and gradients in fp64 by autograd of the reference."""
-    inputs = [tensor.double().requires_grad_() for tensor in (x, weight, bias) if tensor is not None]
-    out = grouped_linear_reference(*inputs[:2], inputs[2] if bias is not None else None, activation)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad.double())
+    inputs = x, weight, bias
+    return with_gradients(lambda *a: grouped_linear_reference(*a, activation), inputs, grad, torch.float64)
 
 
 def eager(x, weight, bias, grad, activation):
     """What plain torch operations of the same dtype give: the measure of an acceptable error."""
-    inputs = [tensor.detach().requires_grad_() for tensor in (x, weight, bias) if tensor is not None]
-    groups = inputs[0].unflatten(-1, weight.shape[:2])[..., None, :]  # […, G, 1, I]
-    out = torch.matmul(groups, inputs[1]).flatten(-3)
-    out = out if bias is None else out + inputs[2]
-    out = torch.nn.functional.gelu(out) if activation == "gelu" else ACTIVATIONS[activation][0](out)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad)
+
+    def layer(x, weight, bias):
+        groups = x.unflatten(-1, weight.shape[:2])[..., None, :]  # […, G, 1, I]
+        out = torch.matmul(groups, weight).flatten(-3)
+        return eager_activation(out if bias is None else out + bias, activation)
+
+    return with_gradients(layer, (x, weight, bias), grad)
 
 
-def assert_within_budget(got, want, same_dtype, what):
-    """At most twice the error of eager torch in the same dtype (plus a few roundings of the largest entry).
-
-    More roundings in fp64: there `want` itself has them, where terms of a derivative cancel.
-    """
-    for name, g, w, e in zip(("out", "d_x", "d_weight", "d_bias"), got, want, same_dtype, strict=False):
-        assert g.shape == w.shape
-        floor = (64 if g.dtype == torch.float64 else 4) * torch.finfo(g.dtype).eps * w.abs().max()
-        budget = 2 * (e.double() - w).abs().max() + floor
-        error = (g.double() - w).abs().max()
-        assert error <= budget, f"{what}: {name} is off by {error:.3g}, budget {budget:.3g}"
+def check(x, weight, bias, grad, activation, impl, what):
+    tensors = x, weight, bias, grad, activation
+    names = "out", "d_x", "d_weight", "d_bias"
+    got, want, same_dtype = run(*tensors, impl), exact(*tensors), eager(*tensors)
+    if x.dtype == torch.float64:
+        rounding = fp64_rounding(exact, (x, weight, bias), grad, activation)
+        assert_within_budget(names, got, want, same_dtype, what, roundings=4, of=rounding)
+    else:
+        assert_within_budget(names, got, want, same_dtype, what)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -92,8 +76,7 @@ def test_against_fp64(device, impl, dtype, activation):
     for shape in SHAPES:
         x, weight, bias, grad = draw(shape, dtype, device)
         for b in (bias, None):
-            tensors = x, weight, b, grad, activation
-            assert_within_budget(run(*tensors, impl), exact(*tensors), eager(*tensors), f"{shape}")
+            check(x, weight, b, grad, activation, impl, f"{shape}")
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -138,13 +121,14 @@ def test_gradcheck(device, impl, activation):
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_opcheck(device, impl):
     x, weight, bias, grad = draw(((2, 5), 2, 3, 4), torch.float32, device)
-    sliced = torch.randn(2, 5, 9, device=device)[..., 2:8]
-    for tensor, b, activation, keep in [(x, bias, "gelu", True), (x, None, "gelu", False), (sliced, bias, None, True)]:
-        inputs = [t if t is None or t is sliced else t.clone().requires_grad_() for t in (tensor, weight, b)]
-        torch.library.opcheck(grouped_linear_op, (*inputs, activation, keep, impl))
+    for tensor, b, activation, keep in [
+        (x, bias, "gelu", True),
+        (x, None, "gelu", False),
+        (sliced(x), bias, None, True),
+    ]:
+        torch.library.opcheck(grouped_linear_op, (*leaves(tensor, weight, b), activation, keep, impl))
         _, product = grouped_linear_op(tensor, weight, b, activation, keep, impl)
-        expanded = torch.ones((), device=device).expand(grad.shape)
-        arguments = (expanded, tensor, weight, b, product, activation)
+        arguments = (expanded_ones(grad), tensor, weight, b, product, activation)
         torch.library.opcheck(grouped_linear_backward_op, (*arguments, [True, keep, b is not None], impl))
 
 
@@ -178,17 +162,6 @@ def test_only_wanted_gradients(device, impl):
                 assert torch.equal(tensor.grad, gradient) if w else tensor.grad is None
 
 
-def strided_versions(x):
-    """The same numbers in other memory: leading dimensions swapped, sliced out of a wider row, misaligned."""
-    yield x.transpose(0, 1).contiguous().transpose(0, 1)
-    wide = torch.full((*x.shape[:-1], x.shape[-1] + 5), float("nan"), dtype=x.dtype, device=x.device)
-    wide[..., 3:-2] = x
-    yield wide[..., 3:-2]
-    flat = torch.empty(x.numel() + 1, dtype=x.dtype, device=x.device)
-    flat[1:] = x.flatten()
-    yield flat[1:].view(x.shape)
-
-
 @pytest.mark.parametrize("device, impl", TARGETS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("activation", [None, "gelu"])
@@ -196,14 +169,14 @@ def test_strided_inputs_and_gradients(device, impl, dtype, activation):
     x, weight, bias, grad = draw(((2, 9), 2, 24, 40), dtype, device)
     want = run(x, weight, bias, grad, activation, impl)
     versions = [
-        *zip(strided_versions(x), itertools.repeat(weight), strict=False),
-        (x, weight.mT.contiguous().mT),
-        (x, weight.transpose(0, 1).contiguous().transpose(0, 1)),
+        *((rearranged(x), weight) for rearranged in (swapped, sliced, misaligned)),
+        *((x, rearranged(weight)) for rearranged in (swapped, transposed)),
     ]
-    for version, gradient in itertools.product(versions, [grad, *strided_versions(grad), grad.mT.contiguous().mT]):
+    gradients = [grad, *(rearranged(grad) for rearranged in (swapped, sliced, misaligned, transposed))]
+    for version, gradient in itertools.product(versions, gradients):
         for g, w in zip(run(*version, bias, gradient, activation, impl), want, strict=True):
             torch.testing.assert_close(g, w)  # a product may add up in another order
-    ones = torch.ones((), dtype=dtype, device=device).expand(grad.shape)
+    ones = expanded_ones(grad)
     row = x[0, 0].expand(x.shape)
     got = run(row, weight[:1].expand(2, -1, -1), bias, ones, activation, impl)
     want = run(row.contiguous(), weight[:1].repeat(2, 1, 1), bias, ones.contiguous(), activation, impl)
@@ -213,15 +186,12 @@ def test_strided_inputs_and_gradients(device, impl, dtype, activation):
 
 @pytest.mark.parametrize("device, impl", COMPILED)
 @pytest.mark.parametrize("activation", [None, "gelu"])
-def test_every_element_is_written(device, impl, activation, monkeypatch):
-    """Outputs are allocated empty: with NaN in the fresh memory, nothing of it may be left."""
-    plain, plain_like = torch.Tensor.new_empty, torch.empty_like
+def test_every_element_is_written(device, impl, activation):
     tensors = draw(((37,), 2, 24, 40), torch.float32, device)
     want = run(*tensors, activation, impl)
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *a, **k: plain(self, *a, **k).fill_(float("nan")))
-    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: plain_like(*a, **k).fill_(float("nan")))
-    for g, w in zip(run(*tensors, activation, impl), want, strict=True):
-        assert torch.equal(g, w)
+    with poisoned_memory():
+        got = run(*tensors, activation, impl)
+    assert_same_bits(got, want)
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
@@ -229,8 +199,7 @@ def test_reproducible_from_run_to_run(device, impl):
     tensors = draw(((130,), 2, 96, 200), torch.float32, device)
     want = run(*tensors, "gelu", impl)
     for _ in range(3):
-        for g, w in zip(run(*tensors, "gelu", impl), want, strict=True):
-            assert torch.equal(g, w)
+        assert_same_bits(run(*tensors, "gelu", impl), want)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -246,34 +215,17 @@ def test_empty(device, impl, shape, activation):
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_autocast(device, impl):
     x, weight, bias, grad = draw(((4,), 2, 8, 6), torch.float32, device)
-    weight.requires_grad_()
-    with torch.autocast(device, torch.bfloat16):
-        out = ops.grouped_linear(x.bfloat16(), weight, bias, activation="gelu", impl=impl)
-    want = ops.grouped_linear(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), activation="gelu", impl=impl)
-    assert torch.equal(out, want)
-    out.backward(grad.bfloat16())
-    assert weight.grad.dtype == torch.float32
+    inputs = x.bfloat16(), weight, bias
+    assert_casts_under_autocast(lambda *a: ops.grouped_linear(*a, activation="gelu", impl=impl), inputs, grad)
     with torch.autocast(device, torch.bfloat16), pytest.raises(TypeError, match="weight is torch.bfloat16"):
         ops.grouped_linear(x.double(), weight, impl=impl)  # autocast leaves fp64 alone
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_compiles_whole_without_recompiling(device, impl):
-    def loss(x, weight, bias):
-        return ops.grouped_linear(x, weight, bias, activation="gelu", impl=impl).square().sum()
-
-    torch._dynamo.reset()
-    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
-    for i, (B, T) in enumerate([(4, 9), (3, 17), (7, 5)]):  # sizes equal to others would be taken for the same symbol
-        tensors = draw(((B, T), 2, 8, 10), torch.float32, device)[:3]
-        gradients = []
-        for function in (loss, compiled):
-            inputs = [t.clone().requires_grad_() for t in tensors]
-            with torch.compiler.set_stance("fail_on_recompile" if i and function is compiled else "default"):
-                function(*inputs).backward()
-            gradients.append([t.grad for t in inputs])
-        for got, want in zip(*gradients, strict=True):
-            torch.testing.assert_close(got, want)
+    sizes = [(4, 9), (3, 17), (7, 5)]
+    cases = [draw(((B, T), 2, 8, 10), torch.float32, device)[:3] for B, T in sizes]
+    assert_compiles_whole_without_recompiling(lambda *a: ops.grouped_linear(*a, activation="gelu", impl=impl), cases)
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
@@ -297,16 +249,13 @@ def test_inductor(device, impl):
 
 @pytest.mark.parametrize("device, impl", COMPILED)
 def test_random_sweep(device, impl):
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    seed, rng = seeded()
     for _ in range(50):
         shape = ((rng.randint(1, 70),), rng.randint(1, 5), rng.randint(1, 90), rng.randint(1, 90))
         dtype, activation = rng.choice(DTYPES), rng.choice(list(ACTIVATIONS))
         x, weight, bias, grad = draw(shape, dtype, device, seed=rng.randrange(2**31))
-        tensors = x, weight, rng.choice([bias, None]), grad, activation
-        what = f"seed {seed}: {shape} {dtype} {activation}"
-        assert_within_budget(run(*tensors, impl), exact(*tensors), eager(*tensors), what)
+        bias = rng.choice([bias, None])
+        check(x, weight, bias, grad, activation, impl, f"seed {seed}: {shape} {dtype} {activation}")
 
 
 def _bad_calls():
@@ -325,12 +274,9 @@ def _bad_calls():
     yield "bias dtype", (x, weight, bias.double()), "bias is torch.float64"
 
 
-@pytest.mark.parametrize("impl", ["cpu", "reference"])
+@pytest.mark.parametrize("impl", implementations_on_cpu("grouped_linear"))
 @pytest.mark.parametrize("arguments, message", [pytest.param(*c[1:], id=c[0]) for c in _bad_calls()])
 def test_bad_input(impl, arguments, message):
-    possible, reason = ops.can_run("grouped_linear", impl, "cpu")
-    if not possible:
-        pytest.skip(reason)
     with pytest.raises((ValueError, TypeError), match=message):
         ops.grouped_linear(*arguments, impl=impl)
 

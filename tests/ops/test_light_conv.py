@@ -1,7 +1,6 @@
 """light_conv on every implementation that can run here; the same tests run on a GPU with `-m gpu`."""
 
 import itertools
-import random
 
 import pytest
 import torch
@@ -13,16 +12,17 @@ from bertkernels.ops.light_conv import (
     light_conv_op,
     light_conv_reference,
 )
+from tests.ops.bits import assert_same_bits, assert_threads_do_not_matter
+from tests.ops.budget import assert_within_budget
+from tests.ops.gradients import leaves, with_gradients
+from tests.ops.instruction_sets import LOWER, run_with_instruction_set
+from tests.ops.memory import expanded_ones, misaligned, poisoned_memory, sliced, swapped
+from tests.ops.modes import assert_casts_under_autocast, assert_compiles_whole_without_recompiling
+from tests.ops.sweep import seeded
+from tests.ops.targets import DTYPES, compiled_targets, implementations_on_cpu, targets
 
-TARGETS = [
-    pytest.param("cpu", "reference", id="reference"),
-    pytest.param("cpu", "cpu", id="cpu"),
-    pytest.param("cuda", "reference", id="reference-gpu", marks=pytest.mark.gpu),
-    pytest.param("cuda", "cuda", id="cuda", marks=pytest.mark.gpu),
-    pytest.param("cuda", "triton", id="triton", marks=pytest.mark.gpu),
-]
-COMPILED = [target for target in TARGETS if "reference" not in target.id]
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+TARGETS = targets("light_conv")
+COMPILED = compiled_targets("light_conv")
 # B, T, H, D, K: the published head widths, odd ones, T < K, T = 1, K = 1, even K, more taps than a tile has tokens
 SHAPES = [
     (2, 70, 3, 64, 9),
@@ -36,19 +36,6 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _needs(request):
-    parameters = getattr(request.node, "callspec", None)
-    if parameters is None or "device" not in parameters.params:
-        return
-    device, impl = parameters.params["device"], parameters.params["impl"]
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU here")
-    possible, reason = ops.can_run("light_conv", impl, device)
-    if not possible:
-        pytest.skip(reason)
-
-
 def draw(shape, dtype, device="cpu", seed=0):
     """Values, logits and an output gradient."""
     B, T, H, D, K = shape
@@ -58,44 +45,39 @@ def draw(shape, dtype, device="cpu", seed=0):
 
 
 def run(values, logits, grad, impl, **options):
-    values, logits = values.detach().requires_grad_(), logits.detach().requires_grad_()
-    out = ops.light_conv(values, logits, impl=impl, **options)
-    return out.detach(), *torch.autograd.grad(out, (values, logits), grad)
+    return with_gradients(lambda v, w: ops.light_conv(v, w, impl=impl, **options), (values, logits), grad)
 
 
 def exact(values, logits, grad, lengths=None, cu_seqlens=None, softmax=True, causal=False):
     """Output and gradients in fp64 by autograd of the reference."""
-    values, logits = values.double().requires_grad_(), logits.double().requires_grad_()
-    out = light_conv_reference(values, logits, lengths, cu_seqlens, softmax, causal)
-    return out.detach(), *torch.autograd.grad(out, (values, logits), grad.double())
+
+    def reference(values, logits):
+        return light_conv_reference(values, logits, lengths, cu_seqlens, softmax, causal)
+
+    return with_gradients(reference, (values, logits), grad, torch.float64)
 
 
 def eager(values, logits, grad, lengths=None, softmax=True, causal=False):
     """What plain torch operations of the same dtype give: the measure of an acceptable error."""
-    values, logits = values.detach().requires_grad_(), logits.detach().requires_grad_()
     K, T = logits.shape[-1], values.shape[1]
     left = K - 1 if causal else (K - 1) // 2
     real = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
     if lengths is not None:
         real = torch.arange(T, device=values.device) < lengths[:, None]
-    weights = logits.softmax(-1) if softmax else logits
-    masked = torch.where(real[..., None, None], values, 0)
-    padded = torch.nn.functional.pad(masked, (0, 0, 0, 0, left, K - 1 - left))
-    windows = padded.unfold(1, K, 1)  # [B, T, H, D, K]
-    out = torch.where(real[..., None, None], (windows * weights[..., None, :]).sum(-1), 0)
-    return out.detach(), *torch.autograd.grad(out, (values, logits), grad)
+
+    def convolution(values, logits):
+        weights = logits.softmax(-1) if softmax else logits
+        masked = torch.where(real[..., None, None], values, 0)
+        padded = torch.nn.functional.pad(masked, (0, 0, 0, 0, left, K - 1 - left))
+        windows = padded.unfold(1, K, 1)  # [B, T, H, D, K]
+        return torch.where(real[..., None, None], (windows * weights[..., None, :]).sum(-1), 0)
+
+    return with_gradients(convolution, (values, logits), grad)
 
 
-def assert_within_budget(got, want, same_dtype, what):
-    """At most twice the error of eager torch in the same dtype (plus a few roundings of the largest entry)."""
-    for name, g, w, e in zip(("out", "d_values", "d_logits"), got, want, same_dtype, strict=True):
-        assert g.shape == w.shape
-        if not g.numel():
-            continue
-        floor = 4 * torch.finfo(g.dtype).eps * w.abs().max()
-        budget = 2 * (e.double() - w).abs().max() + floor
-        error = (g.double() - w).abs().max()
-        assert error <= budget, f"{what}: {name} is off by {error:.3g}, budget {budget:.3g}"
+def check(tensors, impl, what, **options):
+    got, want, same_dtype = run(*tensors, impl, **options), exact(*tensors, **options), eager(*tensors, **options)
+    assert_within_budget(("out", "d_values", "d_logits"), got, want, same_dtype, what)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -110,10 +92,7 @@ def test_against_fp64(device, impl, dtype, softmax, causal, padded):
             lengths = (
                 torch.tensor([shape[1] - 3 * b for b in range(shape[0])], dtype=torch.int32).clamp(min=0).to(device)
             )
-        options = dict(lengths=lengths, softmax=softmax, causal=causal)
-        assert_within_budget(
-            run(*tensors, impl, **options), exact(*tensors, **options), eager(*tensors, **options), f"{shape}"
-        )
+        check(tensors, impl, f"{shape}", lengths=lengths, softmax=softmax, causal=causal)
 
 
 def test_backward_reference_is_the_gradient_of_the_reference():
@@ -140,21 +119,17 @@ def test_gradcheck(device, impl, softmax, causal):
 
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_opcheck(device, impl):
-    values, logits, grad = draw((2, 9, 2, 8, 5), torch.float32, device)
+    values, logits, _ = draw((2, 9, 2, 8, 5), torch.float32, device)
     lengths = torch.tensor([9, 4], dtype=torch.int32, device=device)
     cu_seqlens = torch.tensor([0, 4, 9], dtype=torch.int32, device=device)
-    packed = [x[0] for x in (values, logits, grad)]
-    wide = torch.randn(2, 9, 2, 16, device=device)[..., 4:12]  # strided
     for v, w, lens, cu in [
         (values, logits, None, None),
         (values, logits, lengths, None),
-        (packed[0], packed[1], None, cu_seqlens),
-        (wide, logits, None, None),
+        (values[0], logits[0], None, cu_seqlens),
+        (sliced(values), logits, None, None),
     ]:
-        arguments = (v.clone().requires_grad_() if v is not wide else v, w.clone().requires_grad_(), lens, cu)
-        torch.library.opcheck(light_conv_op, (*arguments, True, False, impl))
-        expanded = torch.ones((), device=device).expand(v.shape)
-        torch.library.opcheck(light_conv_backward_op, (expanded, v.detach(), w.detach(), lens, cu, True, False, impl))
+        torch.library.opcheck(light_conv_op, (*leaves(v, w), lens, cu, True, False, impl))
+        torch.library.opcheck(light_conv_backward_op, (expanded_ones(v), v, w, lens, cu, True, False, impl))
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -180,21 +155,13 @@ def test_garbage_in_padding_reaches_nothing(device, impl, dtype):
     clean = run(*(x.masked_fill(padding, 0) for x in (values, logits, grad)), impl, lengths=lengths)
     for garbage in (float("nan"), float("inf")):
         dirty = run(*(x.masked_fill(padding, garbage) for x in (values, logits, grad)), impl, lengths=lengths)
-        for c, d in zip(clean, dirty, strict=True):
-            assert torch.equal(c, d)
+        assert_same_bits(dirty, clean)
+        for d in dirty:
             assert not d.masked_select(padding.expand_as(d)).any(), "padding must come out as zeros"
 
 
-def strided_versions(x):
-    """The same numbers in other memory: transposed, sliced out of a wider row, misaligned by one element."""
-    yield x.transpose(0, 1).contiguous().transpose(0, 1)
-    yield x.transpose(1, 2).contiguous().transpose(1, 2)
-    wide = torch.full((*x.shape[:-1], x.shape[-1] + 5), float("nan"), dtype=x.dtype, device=x.device)
-    wide[..., 3:-2] = x
-    yield wide[..., 3:-2]
-    flat = torch.empty(x.numel() + 1, dtype=x.dtype, device=x.device)
-    flat[1:] = x.flatten()
-    yield flat[1:].view(x.shape)
+def heads_outside(x):
+    return swapped(x, 1)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -202,47 +169,34 @@ def strided_versions(x):
 def test_strided_inputs(device, impl, dtype):
     tensors = draw((2, 18, 3, 16, 9), dtype, device)
     want = run(*tensors, impl)
-    for versions in zip(*map(strided_versions, tensors), strict=True):
-        for g, w in zip(run(*versions, impl), want, strict=True):
-            assert torch.equal(g, w)
+    for rearranged in (swapped, heads_outside, sliced, misaligned):
+        assert_same_bits(run(*map(rearranged, tensors), impl), want)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_expanded_inputs_and_gradients(device, impl):
     values, logits, grad = draw((1, 18, 1, 16, 9), torch.float32, device)
     expanded = [x.expand(2, -1, 3, -1) for x in (values, logits, grad)]
-    for g, w in zip(run(*expanded, impl), run(*(x.contiguous() for x in expanded), impl), strict=True):
-        assert torch.equal(g, w)
+    assert_same_bits(run(*expanded, impl), run(*(x.contiguous() for x in expanded), impl))
     values, logits, _ = draw((2, 18, 3, 16, 9), torch.float32, device)
-    one = torch.ones((), device=device).expand(values.shape)  # what sum().backward() sends
-    for g, w in zip(run(values, logits, one, impl), run(values, logits, one.contiguous(), impl), strict=True):
-        assert torch.equal(g, w)
+    ones = expanded_ones(values)
+    assert_same_bits(run(values, logits, ones, impl), run(values, logits, ones.contiguous(), impl))
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
-def test_every_element_is_written(device, impl, monkeypatch):
-    """Outputs are allocated empty: with NaN in the fresh memory, nothing of it may be left."""
-    plain = torch.Tensor.new_empty
+def test_every_element_is_written(device, impl):
     tensors = draw((2, 35, 2, 20, 5), torch.float32, device)
     lengths = torch.tensor([35, 0], dtype=torch.int32, device=device)
     want = run(*tensors, impl, lengths=lengths)
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *a, **k: plain(self, *a, **k).fill_(float("nan")))
-    for g, w in zip(run(*tensors, impl, lengths=lengths), want, strict=True):
-        assert torch.equal(g, w)
+    with poisoned_memory():
+        got = run(*tensors, impl, lengths=lengths)
+    assert_same_bits(got, want)
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
 def test_bitwise_reproducible(device, impl):
     tensors = draw((4, 130, 3, 48, 9), torch.float32, device)
-    want = run(*tensors, impl)
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            for g, w in zip(run(*tensors, impl), want, strict=True):
-                assert torch.equal(g, w)
-    finally:
-        torch.set_num_threads(threads)
+    assert_threads_do_not_matter(lambda: run(*tensors, impl))
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
@@ -270,14 +224,7 @@ def test_extreme_logits(device, impl):
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_autocast(device, impl):
     values, logits, grad = draw((2, 9, 2, 8, 5), torch.float32, device)
-    values.requires_grad_()
-    with torch.autocast(device, torch.bfloat16):
-        out = ops.light_conv(values, logits.bfloat16(), impl=impl)
-    assert out.dtype == torch.bfloat16
-    want = ops.light_conv(values.bfloat16(), logits.bfloat16(), impl=impl)
-    assert torch.equal(out, want)
-    out.backward(grad.bfloat16())
-    assert values.grad.dtype == torch.float32
+    assert_casts_under_autocast(lambda v, w: ops.light_conv(v, w, impl=impl), (values, logits.bfloat16()), grad)
 
 
 def test_autocast_leaves_fp64_alone():
@@ -290,32 +237,14 @@ def test_autocast_leaves_fp64_alone():
 
 @pytest.mark.parametrize("device, impl", TARGETS)
 def test_compiles_whole_without_recompiling(device, impl):
-    torch._dynamo.reset()
-
-    def loss(values, logits):
-        return ops.light_conv(values, logits, impl=impl).square().sum()
-
-    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
-    for i, (B, T) in enumerate([(4, 9), (3, 17), (7, 4)]):  # sizes equal to others would be taken for the same symbol
-        values, logits, _ = draw((B, T, 2, 8, 5), torch.float32, device)
-        gradients = []
-        for function in (loss, compiled):
-            v, w = values.clone().requires_grad_(), logits.clone().requires_grad_()
-            if i and function is compiled:
-                with torch.compiler.set_stance("fail_on_recompile"):
-                    function(v, w).backward()
-            else:
-                function(v, w).backward()
-            gradients.append((v.grad, w.grad))
-        for got, want in zip(*gradients, strict=True):
-            torch.testing.assert_close(got, want)
+    sizes = [(4, 9), (3, 17), (7, 4)]
+    cases = [draw((B, T, 2, 8, 5), torch.float32, device)[:2] for B, T in sizes]
+    assert_compiles_whole_without_recompiling(lambda v, w: ops.light_conv(v, w, impl=impl), cases)
 
 
 @pytest.mark.parametrize("device, impl", COMPILED)
 def test_random_sweep(device, impl):
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    seed, rng = seeded()
     for _ in range(40):
         shape = (rng.randint(1, 4), rng.randint(1, 90), rng.randint(1, 5), rng.randint(1, 130), rng.randint(1, 33))
         dtype = rng.choice(DTYPES)
@@ -323,26 +252,12 @@ def test_random_sweep(device, impl):
         lengths = [rng.randint(0, shape[1]) for _ in range(shape[0])]
         lengths = rng.choice([None, torch.tensor(lengths, dtype=torch.int32, device=device)])
         options = dict(lengths=lengths, softmax=rng.random() < 0.7, causal=rng.random() < 0.3)
-        assert_within_budget(
-            run(*tensors, impl, **options),
-            exact(*tensors, **options),
-            eager(*tensors, **options),
-            f"seed {seed}: {shape} {dtype} {options}",
-        )
+        check(tensors, impl, f"seed {seed}: {shape} {dtype} {options}", **options)
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2"])
+@pytest.mark.parametrize("isa", LOWER)
 def test_lower_instruction_sets(isa):
-    """The other builds of the C++ code, each in a process of its own (the choice is made once)."""
-    import os
-    import subprocess
-    import sys
-
-    if not ops.can_run("light_conv", "cpu", "cpu")[0]:
-        pytest.skip(ops.can_run("light_conv", "cpu", "cpu")[1])
     code = (
-        "import torch; from bertkernels import ops; from bertkernels.ops.extension import C\n"
-        f"assert C.active_isa() in ({isa!r}, 'baseline'), C.active_isa()\n"
         "for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):\n"
         "  v, w = torch.randn(2, 37, 3, 45, dtype=dtype), torch.randn(2, 37, 3, 9, dtype=dtype)\n"
         "  v[0, 0, 0, :8] *= 1e-6\n"
@@ -350,8 +265,7 @@ def test_lower_instruction_sets(isa):
         "  grads = [torch.autograd.grad(o, (v, w), torch.ones_like(o)) for o in out]\n"
         "  for a, b in zip((out[0], *grads[0]), (out[1], *grads[1])): torch.testing.assert_close(a, b)\n"
     )
-    environment = {**os.environ, "BERTKERNELS_ISA": isa, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    run_with_instruction_set("light_conv", isa, code)
 
 
 def _bad_calls():
@@ -394,12 +308,9 @@ def _bad_calls():
     yield "cu_seqlens empty", (values[0], logits[0]), dict(cu_seqlens=torch.zeros(0, dtype=int32)), "cu_seqlens must"
 
 
-@pytest.mark.parametrize("impl", ["cpu", "reference"])
+@pytest.mark.parametrize("impl", implementations_on_cpu("light_conv"))
 @pytest.mark.parametrize("arguments, options, message", [pytest.param(*c[1:], id=c[0]) for c in _bad_calls()])
 def test_bad_input(impl, arguments, options, message):
-    possible, reason = ops.can_run("light_conv", impl, "cpu")
-    if not possible:
-        pytest.skip(reason)
     with pytest.raises((ValueError, TypeError), match=message):
         ops.light_conv(*arguments, impl=impl, **options)
 
