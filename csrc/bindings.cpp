@@ -1,5 +1,6 @@
 // The Python module bertkernels._C: plain addresses, sizes and strides in, nothing of torch. One translation unit,
 // since pybind11's headers take longer to compile than all that is said here; one header an op.
+#include "bindings/attention.h"
 #include "bindings/bias_activation.h"
 #include "bindings/depthwise_conv.h"
 #include "bindings/light_conv.h"
@@ -13,6 +14,7 @@ PYBIND11_MODULE(_C, m) {
 #else
   m.attr("cuda_archs") = pybind11::tuple();
 #endif
+  bertkernels::bind_attention(m);
   bertkernels::bind_light_conv(m);
   bertkernels::bind_depthwise_conv(m);
   bertkernels::bind_bias_activation(m);
