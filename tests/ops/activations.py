@@ -1,4 +1,4 @@
-"""Activations in eager torch, and how much rounding they are worth in fp64."""
+"""Activations in eager torch, and what rounding makes of them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,26 +12,28 @@ def eager_activation(x: torch.Tensor, activation: str | None) -> torch.Tensor:
     return torch.nn.functional.gelu(x) if activation == "gelu" else ACTIVATIONS[activation][0](x)
 
 
-def fp64_rounding(
+def rounding(
     exact: Callable, inputs: Sequence[torch.Tensor | None], grad: torch.Tensor, activation: str | None
 ) -> tuple[torch.Tensor, ...]:
-    """By how many eps rounding can change the results of activation(linear function), to be taken as budget's `of`.
+    """By how many eps rounding can change activation(linear function) and its gradients: the error budget's `of`.
 
-    Sums count with the absolute values of their terms: they are the linear case of absolute values. The activation's
-    argument counts with the root of the sum of its terms' squares, which is its size where nothing cancels.
+    Sums count with the absolute values of their terms: they are the linear case of absolute values. Where activations
+    bend, the argument counts with the root of the sum of its terms' squares, which is its size if nothing cancels.
 
     Args:
         exact: exact(*inputs, grad, activation): the output and its gradients in fp64, linear if activation is None.
     """
 
     def linear(change, grad):
-        return exact(*(None if tensor is None else change(tensor) for tensor in inputs), grad, None)
+        return exact(*(None if tensor is None else change(tensor.double()) for tensor in inputs), grad, None)
 
     argument = linear(torch.clone, grad)[0]
     spread = linear(torch.square, grad)[0].sqrt()
-    value = exact(*inputs, grad, activation)[0].abs() + spread
     slope = _derivative_rounding(activation, argument, spread)
-    return value, *linear(torch.abs, grad.abs() * slope)[1:]
+    value, *gradients = linear(torch.abs, grad.abs() * slope)
+    if activation in ("tanh", "sigmoid"):  # flat where the argument is large, so that what it is off by does not show
+        value = exact(*inputs, grad, activation)[0].abs() + spread
+    return value, *gradients
 
 
 def _derivative_rounding(activation, x, spread):

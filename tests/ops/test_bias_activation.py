@@ -13,7 +13,7 @@ from bertkernels.ops.bias_activation import (
     bias_activation_op,
     bias_activation_reference,
 )
-from tests.ops.activations import eager_activation, fp64_rounding
+from tests.ops.activations import eager_activation, rounding
 from tests.ops.bits import assert_same_bits, assert_threads_do_not_matter
 from tests.ops.budget import assert_within_budget
 from tests.ops.gradients import leaves, with_gradients
@@ -55,8 +55,8 @@ def check(x, bias, grad, activation, impl, what):
     names = "out", "d_x", "d_bias"
     got, want, same_dtype = run(*tensors, impl), exact(*tensors), eager(*tensors)
     if x.dtype == torch.float64:
-        rounding = fp64_rounding(exact, (x, bias), grad, activation)
-        assert_within_budget(names, got, want, same_dtype, what, roundings=3, of=rounding)
+        terms = rounding(exact, (x, bias), grad, activation)
+        assert_within_budget(names, got, want, same_dtype, what, roundings=3, of=terms)
     else:
         assert_within_budget(names, got, want, same_dtype, what)
 

@@ -13,7 +13,7 @@ from bertkernels.ops.grouped_linear import (
     grouped_linear_op,
     grouped_linear_reference,
 )
-from tests.ops.activations import eager_activation, fp64_rounding
+from tests.ops.activations import eager_activation, rounding
 from tests.ops.bits import assert_same_bits
 from tests.ops.budget import assert_within_budget
 from tests.ops.gradients import leaves, with_gradients
@@ -63,8 +63,8 @@ def check(x, weight, bias, grad, activation, impl, what):
     names = "out", "d_x", "d_weight", "d_bias"
     got, want, same_dtype = run(*tensors, impl), exact(*tensors), eager(*tensors)
     if x.dtype == torch.float64:
-        rounding = fp64_rounding(exact, (x, weight, bias), grad, activation)
-        assert_within_budget(names, got, want, same_dtype, what, roundings=4, of=rounding)
+        terms = rounding(exact, (x, weight, bias), grad, activation)
+        assert_within_budget(names, got, want, same_dtype, what, roundings=3, of=terms)
     else:
         assert_within_budget(names, got, want, same_dtype, what)
 
