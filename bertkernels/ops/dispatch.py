@@ -98,14 +98,18 @@ class Launchers:
         self.op = op
         self.compiled_as = compiled_as or op
         self.functions = dict(functions)
-        self._chosen: dict[tuple[str, str], Callable] = {}
+        self._chosen: dict[tuple[str, str], str] = {}
         _launchers.setdefault(op, self)
 
     def select(self, device_type: str, impl: str) -> Callable:
         """The function for `impl`, or for the best implementation on this kind of device if `impl` is empty."""
+        return self.functions[self.resolve(device_type, impl)]
+
+    def resolve(self, device_type: str, impl: str) -> str:
+        """The name of the implementation that `select` picks."""
         key = (device_type, impl)
         if key not in self._chosen:
-            self._chosen[key] = self._insist(device_type, impl) if impl else self.functions[self.choose(device_type)]
+            self._chosen[key] = self._insist(device_type, impl) if impl else self.choose(device_type)
         return self._chosen[key]
 
     def choose(self, device_type: str) -> str:
@@ -120,11 +124,11 @@ class Launchers:
             reasons.append(reason)
         return "reference"
 
-    def _insist(self, device_type: str, impl: str) -> Callable:
+    def _insist(self, device_type: str, impl: str) -> str:
         possible, reason = can_run(self.op, impl, device_type)
         if not possible:
             raise RuntimeError(f"{self.op}: implementation {impl!r} was asked for but cannot run: {reason}")
-        return self.functions[impl]
+        return impl
 
 
 def describe(device_type: str) -> dict[str, tuple[str, dict[str, str]]]:
