@@ -131,6 +131,12 @@ class Launchers:
         return impl
 
 
+@torch.compiler.assume_constant_result  # compilers need not look into the choice
+def resolve(op: str, device_type: str, impl: str) -> str:
+    """The name of the implementation that a call gets: for ops whose implementations are not launched in one place."""
+    return _launchers[op].resolve(device_type, impl)
+
+
 def describe(device_type: str) -> dict[str, tuple[str, dict[str, str]]]:
     """For each op: the implementation that a call on this kind of device gets, and why its others cannot run."""
     table = {}
