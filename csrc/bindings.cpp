@@ -4,6 +4,7 @@
 #include "bindings/bias_activation.h"
 #include "bindings/depthwise_conv.h"
 #include "bindings/light_conv.h"
+#include "bindings/residual_norm.h"
 #include "cpu/isa.h"
 
 PYBIND11_MODULE(_C, m) {
@@ -18,4 +19,5 @@ PYBIND11_MODULE(_C, m) {
   bertkernels::bind_light_conv(m);
   bertkernels::bind_depthwise_conv(m);
   bertkernels::bind_bias_activation(m);
+  bertkernels::bind_residual_norm(m);
 }

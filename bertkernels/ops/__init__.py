@@ -8,6 +8,7 @@ from .grouped_linear import grouped_linear
 from .light_conv import light_conv
 from .linear import linear
 from .mixed_attention import mixed_attention
+from .residual_norm import residual_norm
 from .span_conv import span_conv, span_conv_logits
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "light_conv",
     "linear",
     "mixed_attention",
+    "residual_norm",
     "span_conv",
     "span_conv_logits",
     "use",

@@ -178,7 +178,7 @@ def differentiate_into(
 
 def as_matrix(x: torch.Tensor) -> torch.Tensor:
     """`x` […, C] as [M, C] with a contiguous last dimension: a view where its strides allow it."""
-    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # [M, C]
+    rows = x.flatten(0, -2) if x.dim() > 2 else x if x.dim() == 2 else x[None]  # [M, C]
     return rows if rows.stride(1) == 1 or x.shape[-1] == 1 else rows.contiguous()
 
 

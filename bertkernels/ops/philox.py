@@ -1,4 +1,4 @@
-"""Dropout whose mask is a function of a seed and of each element's place: a backward pass draws it anew, nothing is kept.
+"""Dropout whose mask is a function of a seed and of each element's place: a backward pass draws it anew.
 
 The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): element i gets word
 i % 4 of the block with counter i / 4 under the key `seed`. csrc/cpu/philox.h and Triton's `randint4x` are the same.
