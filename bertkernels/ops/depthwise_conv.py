@@ -208,6 +208,21 @@ def _cpu_backward(grad, d_x, d_weight, d_bias, x, weight, lengths, cu_seqlens, c
     extension.C.depthwise_conv_backward_cpu(_shape(x, weight, *options), *inputs, *outputs, torch.get_num_threads())
 
 
+def _triton_forward(out, x, weight, bias, lengths, cu_seqlens, causal):
+    from bertkernels.kernels import depthwise_conv as kernel
+
+    checks.sequence_values("depthwise_conv", x.shape[-2], lengths, cu_seqlens)
+    bias = None if bias is None else _rows(bias)
+    kernel.forward(out, _rows(x), _rows(weight), bias, lengths, cu_seqlens, causal)
+
+
+def _triton_backward(grad, d_x, d_weight, d_bias, x, weight, lengths, cu_seqlens, causal):
+    from bertkernels.kernels import depthwise_conv as kernel
+
+    checks.sequence_values("depthwise_conv", x.shape[-2], lengths, cu_seqlens)
+    kernel.backward(grad, d_x, d_weight, d_bias, _rows(x), _rows(weight), lengths, cu_seqlens, causal)
+
+
 def _reference_forward(out, x, weight, bias, lengths, cu_seqlens, causal):
     checks.sequence_values("depthwise_conv", x.shape[-2], lengths, cu_seqlens)
     out.copy_(depthwise_conv_reference(x, weight, bias, lengths, cu_seqlens, causal))
@@ -221,8 +236,12 @@ def _reference_backward(grad, d_x, d_weight, d_bias, x, weight, lengths, cu_seql
             gradient.copy_(value)
 
 
-launch_forward = dispatch.Launchers("depthwise_conv", {"cpu": _cpu_forward, "reference": _reference_forward})
-launch_backward = dispatch.Launchers("depthwise_conv", {"cpu": _cpu_backward, "reference": _reference_backward})
+launch_forward = dispatch.Launchers(
+    "depthwise_conv", {"cpu": _cpu_forward, "triton": _triton_forward, "reference": _reference_forward}
+)
+launch_backward = dispatch.Launchers(
+    "depthwise_conv", {"cpu": _cpu_backward, "triton": _triton_backward, "reference": _reference_backward}
+)
 
 
 # -- torch ops and autograd --------------------------------------------------------------------------------------------
