@@ -16,7 +16,7 @@ endif
 
 SOURCES = $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: demo test bench bench-gpu lint format clean
+.PHONY: demo test asan bench bench-gpu lint format clean
 
 demo: $(READY)
 	$(PYTHON) -m bertkernels demo
@@ -24,6 +24,16 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q $(PARALLEL) tests --ignore tests/triton
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTHON) -m pytest -q $(PARALLEL) tests/triton
+
+# The op tests on CPU kernels built with AddressSanitizer and UBSan, in a copy of the checkout. torch.compile is left
+# out: its compiler would run under the sanitizer too.
+ASAN = build/asan
+asan: $(READY)
+	rm -rf $(ASAN) && mkdir -p $(ASAN)
+	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t $(ASAN)
+	cd $(ASAN) && BERTKERNELS_BUILD=cpu BERTKERNELS_SANITIZE=address,undefined $(abspath $(PYTHON)) setup.py -q build_ext --inplace
+	cd $(ASAN) && ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so)" OMP_NUM_THREADS=2 \
+		$(abspath $(PYTHON)) -m pytest -q -p no:cacheprovider tests/ops -k "not compile and not inductor and not reference"
 
 bench: $(READY)
 	$(PYTHON) -m bertkernels bench

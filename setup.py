@@ -4,6 +4,7 @@ The extension knows nothing of torch, so nothing but a compiler, pybind11 and ni
 
     BERTKERNELS_BUILD=auto|cpu|cuda|none   auto (default) builds what the machine has compilers for; cpu and cuda insist
     BERTKERNELS_CUDA_ARCHS="80;90;100"     GPU targets; the last one also as PTX for newer GPUs
+    BERTKERNELS_SANITIZE="address,undefined"   build the CPU code with these sanitizers of the compiler's
     CXX, NVCC, MAX_JOBS                    compilers and parallel jobs
 """
 
@@ -135,6 +136,12 @@ def openmp_flags(compiler: str) -> list[str]:
     return ["-fopenmp"] if probe.returncode == 0 else []
 
 
+def sanitizer_flags() -> list[str]:
+    """Whatever a sanitizer finds ends the process: a report that nobody reads finds nothing."""
+    names = os.environ.get("BERTKERNELS_SANITIZE")
+    return [f"-fsanitize={names}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"] if names else []
+
+
 def ninja_file(target: Path, compiler: str, nvcc: str | None) -> str:
     import pybind11
 
@@ -145,7 +152,8 @@ def ninja_file(target: Path, compiler: str, nvcc: str | None) -> str:
     archs = cuda_archs(nvcc) if nvcc else []
     defines = ["-DBERTKERNELS_X86"] if x86 else []
     defines += ["-DBERTKERNELS_WITH_CUDA", f"-DBERTKERNELS_CUDA_ARCHS={','.join(archs)}"] if nvcc else []
-    flags = " ".join([*CPU_FLAGS, *openmp, *includes, *defines])
+    sanitize = sanitizer_flags()
+    flags = " ".join([*CPU_FLAGS, *openmp, *includes, *defines, *sanitize])
     gencode = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
     gencode += [f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"] if archs else []
 
@@ -167,7 +175,7 @@ def ninja_file(target: Path, compiler: str, nvcc: str | None) -> str:
     for source in (ROOT / "csrc/cpu/isa.cpp", ROOT / "csrc/bindings.cpp"):
         compile_step("cxx", source, f"{source.stem}.o")
 
-    link_flags = " ".join(openmp)
+    link_flags = " ".join([*openmp, *sanitize])
     linker = compiler
     if nvcc:
         host = f"-std=c++17 -O3 --cudart static --threads 2 -ccbin {compiler.split()[0]} -I{ROOT / 'csrc'}"
@@ -178,7 +186,7 @@ def ninja_file(target: Path, compiler: str, nvcc: str | None) -> str:
         for source in sorted(ROOT.glob("csrc/cuda/*.cu")):
             compile_step("nvcc", source, f"{source.stem}.cu.o")
         linker = f"{nvcc} --cudart static -ccbin {compiler.split()[0]}"
-        link_flags = " ".join(f"-Xcompiler {flag}" for flag in openmp)
+        link_flags = " ".join(f"-Xcompiler {flag}" for flag in [*openmp, *sanitize])
     elif sys.platform == "darwin":
         link_flags += " -undefined dynamic_lookup"
     lines.append(f"rule link\n  command = {linker} -shared $in -o $out {link_flags}")

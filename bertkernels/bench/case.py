@@ -18,11 +18,12 @@ class Case:
     Attributes:
         op: a name from `bertkernels.bench.OPS`.
         size: a published ConvBERT: "small", "medium-small" or "base".
-        batch, tokens: B sequences of T tokens, all of them real.
+        batch, tokens: B sequences of T tokens, all of them real if `text` is None.
         mode: "forward" or "forward+backward".
         dtype: name of a torch dtype, such as "float32".
         device: "cpu" or "cuda".
         compiled: whether peers that take `torch.compile` are among them; it is slow to compile, not to run.
+        text: the task whose sentences' lengths a padded batch has; None: all tokens are real.
     """
 
     op: str
@@ -33,10 +34,12 @@ class Case:
     dtype: str = "float32"
     device: str = "cpu"
     compiled: bool = False
+    text: str | None = None
 
     @property
     def label(self) -> str:
-        return f"{self.op} {self.size} B{self.batch}·T{self.tokens} {self.mode} {self.dtype}"
+        batch = f"B{self.batch}·T{self.tokens}" if self.text is None else f"{self.text} B{self.batch}"
+        return f"{self.op} {self.size} {batch} {self.mode} {self.dtype}"
 
     @property
     def torch_dtype(self) -> torch.dtype:

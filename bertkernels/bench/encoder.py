@@ -40,7 +40,7 @@ class EncoderBench:
 
     def peers(self, case: Case, only: Collection[str] | None = None) -> dict[str, Peer]:
         """The case's peers, all with the same random weights (in the same memory) and token ids; `only` these names."""
-        ours, theirs = _models(case.size, case.device, case.dtype)
+        ours, theirs = models(case.size, case.device, case.dtype)
         their_names = {weight.name: name for name, weight in encoder_names(ours.config).items()}
         generator = torch.Generator().manual_seed(0)
         shape = (case.batch, case.tokens)
@@ -54,7 +54,7 @@ class EncoderBench:
             if name == OURS:
                 model, names = ours, their_names.values()
             else:
-                model, names = _sharing_weights(theirs), their_names
+                model, names = sharing_weights(theirs), their_names
             if name in (PATCHED, PATCHED_COMPILED):
                 patch(model)
             if compiled:
@@ -71,7 +71,7 @@ class EncoderBench:
 
 
 @functools.lru_cache(maxsize=1)
-def _models(size: str, device: str, dtype: str) -> tuple[EncoderModel, ConvBertModel]:
+def models(size: str, device: str, dtype: str) -> tuple[EncoderModel, ConvBertModel]:
     """Our encoder and Hugging Face's around the same random weights; those of the last size are kept."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -82,7 +82,7 @@ def _models(size: str, device: str, dtype: str) -> tuple[EncoderModel, ConvBertM
     return ours, theirs
 
 
-def _sharing_weights(model: ConvBertModel) -> ConvBertModel:
+def sharing_weights(model: ConvBertModel) -> ConvBertModel:
     """A copy to patch or compile, with the very same parameters."""
     return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 

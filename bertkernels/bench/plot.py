@@ -59,4 +59,5 @@ def draw(rows: Iterable[Row], path: Path) -> None:
 
 def _label(row: Row) -> str:
     device = "" if row["device"] == "cpu" else f" ({row['device']})"
-    return f"{row['op']} {row['size']} B{row['batch']}·T{row['tokens']} {row['mode']}{device}"
+    batch = f"B{row['batch']}·T{row['tokens']}" if row["text"] is None else row["text"]
+    return f"{row['op']} {row['size']} {batch} {row['mode']}{device}"

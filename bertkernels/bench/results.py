@@ -15,12 +15,13 @@ from .select import bench_of
 Row = dict[str, object]
 
 # All rows of a case are measured together, and replaced together.
-_CASE = ("op", "size", "batch", "tokens", "mode", "dtype", "device", "device_name", "threads")
+_CASE = ("op", "size", "batch", "tokens", "text", "mode", "dtype", "device", "device_name", "threads")
 _FIELDS = {
     **{name: str for name in ("op", "size", "mode", "dtype", "device", "device_name", "peer", "date")},
     **{name: int for name in ("batch", "tokens", "calls")},
     **{name: float for name in ("p20_us", "p50_us", "p80_us")},
     **{"threads": (int, type(None)), "floor": bool, "versions": dict, "source": (str, type(None))},
+    **{"text": (str, type(None))},
 }
 
 
@@ -45,6 +46,7 @@ def to_rows(measurement: Measurement, made_with: Row) -> list[Row]:
             "size": case.size,
             "batch": case.batch,
             "tokens": case.tokens,
+            "text": case.text,
             "mode": case.mode,
             "dtype": case.dtype,
             "peer": peer,

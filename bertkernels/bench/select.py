@@ -7,6 +7,7 @@ from . import OPS
 from .case import BOTH, FORWARD, Case
 from .encoder import EncoderBench
 from .op_bench import OpBench
+from .padded_batch import LENGTHS, PaddedBatchBench, padded_case
 
 SIZES = ("small", "medium-small", "base")
 SHAPES = {"cpu": ((8, 128), (2, 512), (1, 128)), "cuda": ((32, 512), (128, 128))}  # (B, T)
@@ -14,7 +15,7 @@ _COMPILED_SIZES = ("small", "base")
 DTYPES = {"cpu": "float32", "cuda": "bfloat16"}
 
 
-def bench_of(case: Case) -> OpBench | EncoderBench:
+def bench_of(case: Case) -> OpBench | EncoderBench | PaddedBatchBench:
     """What builds the peers of a case."""
     return importlib.import_module(f"bertkernels.bench.{case.op}").BENCH
 
@@ -35,6 +36,9 @@ def select_cases(
     first, *others = SHAPES[device]
     cases = []
     for op in ops:
+        if op == "padded_batch":
+            cases += _padded_cases(device, quick, compiled)
+            continue
         sizes = SIZES if not quick else ("small",) if op == "encoder" else ("base",)
         for size in sizes:
             for batch, tokens in [first] if quick else [first, *others]:
@@ -43,3 +47,14 @@ def select_cases(
                     compile_this = compiled and not quick and (worth_it or (mode == FORWARD and device == "cpu"))
                     cases.append(Case(op, size, batch, tokens, mode, DTYPES[device], device, compile_this))
     return cases
+
+
+def _padded_cases(device: str, quick: bool, compiled: bool) -> list[Case]:
+    texts, sizes = (("SST-2",), ("small",)) if quick else (tuple(LENGTHS), _COMPILED_SIZES)
+    options = {"dtype": DTYPES[device], "device": device}
+    return [
+        padded_case(text, size, mode, compiled=compiled and not quick and mode == FORWARD, **options)
+        for size in sizes
+        for text in texts
+        for mode in (FORWARD, BOTH)
+    ]

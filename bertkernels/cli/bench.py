@@ -116,7 +116,7 @@ def _limits(arguments: argparse.Namespace) -> int:
     outcomes = []
     for outcome in check_limits(threads=arguments.threads or 2):
         outcomes.append(outcome)
-        print(f"{outcome.limit.case.label}: {outcome.ratio:.2f}", file=sys.stderr, flush=True)
+        print(f"{outcome.limit.label}: {outcome.ratio:.2f}", file=sys.stderr, flush=True)
     print(table(outcomes))
     return 0 if all(outcome.reached for outcome in outcomes) else 1
 

@@ -11,6 +11,7 @@ def make_row():
             "size": "base",
             "batch": 8,
             "tokens": 128,
+            "text": None,
             "mode": "forward",
             "dtype": "float32",
             "peer": peer,

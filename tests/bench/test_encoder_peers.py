@@ -48,7 +48,7 @@ def _operations(call) -> int:
 
 
 def test_models_share_their_weights():
-    ours, theirs = encoder._models("small", "cpu", "float32")
+    ours, theirs = encoder.models("small", "cpu", "float32")
     ours_at = {parameter.data_ptr() for parameter in ours.parameters()}
     assert {parameter.data_ptr() for parameter in theirs.parameters()} == ours_at
 

@@ -1,8 +1,10 @@
 import pytest
 
-from bertkernels.bench import limits
-from bertkernels.bench.limits import LIMITS, OURS, Outcome, check_limits, table
+from bertkernels.bench import growth, limits
+from bertkernels.bench.case import BOTH, Case
+from bertkernels.bench.limits import LIMITS, OURS, Bound, Limit, Outcome, check_limits, table
 from bertkernels.bench.measure import Measurement
+from bertkernels.bench.peak_memory import peak_memory
 from bertkernels.bench.select import bench_of
 from bertkernels.bench.timing import Timing
 
@@ -31,16 +33,47 @@ def test_each_case_is_measured_once_with_the_peers_its_limits_name(monkeypatch):
         return Measurement(case, {peer: Timing(1, 1 + i, 1, 1) for i, peer in enumerate(sorted(only))}, frozenset(), {})
 
     monkeypatch.setattr(limits, "measure", fake)
-    outcomes = list(check_limits())
+    monkeypatch.setattr(limits, "BOUNDS", (Bound("seven", lambda: 7.0, 8, at_least=False),))
+    *outcomes, last = check_limits()
     assert sorted(map(str, (outcome.limit for outcome in outcomes))) == sorted(map(str, LIMITS))
-    small = next(case for case in measured if case.op == "encoder" and case.size == "small")
-    assert measured[small] == {"Hugging Face", "patched", "its own matrix products"}
-    ratios = {outcome.limit.numerator: outcome.ratio for outcome in outcomes if outcome.limit.case == small}
-    assert ratios == {"patched": pytest.approx(3 / 2), "Hugging Face": pytest.approx(1 / 3)}
+    case = Case("encoder", "small", 8, 128, BOTH)
+    assert measured[case] == {"Hugging Face", "patched", "bertkernels encoder", "its own matrix products"}
+    ratios = {(o.limit.numerator, o.limit.denominator): o.ratio for o in outcomes if o.limit.case == case}
+    assert ratios["patched", "its own matrix products"] == pytest.approx(4 / 3)
+    assert ratios["Hugging Face", "patched"] == pytest.approx(1 / 4)
+    assert last.ratio == 7 and last.reached
+
+
+def test_a_peer_that_cannot_be_compiled_reaches_no_limit(monkeypatch):
+    def fake(case, effort, threads, only):
+        timings = {peer: Timing(1, 1, 1, 1) for peer in only if "compiled" not in peer}
+        return Measurement(case, timings, frozenset(), {"Hugging Face, compiled": "no compiler"})
+
+    monkeypatch.setattr(limits, "measure", fake)
+    monkeypatch.setattr(limits, "BOUNDS", ())
+    missed = [outcome for outcome in check_limits() if outcome.ratio != outcome.ratio]
+    assert missed and all("compiled" in outcome.limit.numerator and not outcome.reached for outcome in missed)
 
 
 def test_table():
-    outcomes = [Outcome(LIMITS[0], 87.0), Outcome(LIMITS[2], 1.2)]
-    first, second = table(outcomes).splitlines()[2:]
+    at_least, at_most = (Limit(Case("light_conv", "base", 8, 128), "Hugging Face", OURS, 50, way) for way in (1, 0))
+    outcomes = [Outcome(at_least, 87.0), Outcome(at_most, 51.2), Outcome(Bound("b", lambda: 2.0, 2, True), 2.0)]
+    first, second, third = table(outcomes).splitlines()[2:]
     assert first == ("| light_conv base B8·T128 forward float32: Hugging Face ÷ ours | 87.00 | ≥ 50 | ok |")
-    assert second.endswith("| 1.20 | ≤ 1.15 | missed |")
+    assert second.endswith("| 51.20 | ≤ 50 | missed |")
+    assert third == "| b | 2.00 | ≥ 2 | ok |"
+
+
+def test_growth_of_a_linear_op_is_one(monkeypatch):
+    monkeypatch.setattr(
+        growth, "interleaved", lambda calls, **_: {name: Timing(1, 3.0 * int(name), 1, 1) for name in calls}
+    )
+    monkeypatch.setattr(growth, "TOKENS", (2, 4, 8, 16))
+    assert growth.growth("depthwise_conv") == pytest.approx(1)
+
+
+def test_peak_memory_counts_what_a_call_takes():
+    """Forward and backward of a small encoder keep at least the activations of its feed-forward layers."""
+    case = Case("encoder", "small", 4, 64, BOTH)
+    kept = 12 * 4 * 64 * 1024 * 4
+    assert kept < peak_memory(case, "patched") < 100 * kept
