@@ -24,7 +24,9 @@ struct AttentionForward {
   Operand query, key, value;  // in
   Matrix key_bias;            // in; data may be null
   Operand out;
-  void* lse = nullptr;  // out: [tokens, H], contiguous, of the type that sums are kept in
+  // out: [tokens, H], contiguous, of the type that sums are kept in: ln Σ e^score, where scores count from the largest
+  // key_bias of their sequence; 0 for a query that may attend nothing
+  void* lse = nullptr;
 };
 
 struct AttentionBackward {

@@ -134,8 +134,9 @@ class ForwardTask {
     A* lse = static_cast<A*>(call_.lse) + (span.row + first) * shape.heads + head_;
     for (std::int64_t c = 0; c < queries; ++c) {
       const A sum = running_.sum[c];
-      out.write(first + c, sums_ + c * padded_, sum == 0 ? A(0) : 1 / sum);
-      lse[c * shape.heads] = running_.most[c] + logarithm(sum);
+      const bool nothing = sum == 0;  // may be attended
+      out.write(first + c, sums_ + c * padded_, nothing ? A(0) : 1 / sum);
+      lse[c * shape.heads] = nothing ? A(0) : running_.most[c] + logarithm(sum);
     }
   }
 
@@ -171,9 +172,7 @@ bool forward(const AttentionForward& call, const Storage<A>& storage, int thread
       clear_padding(storage, call.out, sequences, b, shape.heads, shape.width);
       if (sequences.lengths == nullptr) continue;
       A* lse = static_cast<A*>(call.lse) + b * sequences.tokens * shape.heads;
-      for (std::int64_t i = sequences.lengths[b] * shape.heads; i < sequences.tokens * shape.heads; ++i) {
-        lse[i] = -__builtin_inf();
-      }
+      for (std::int64_t i = sequences.lengths[b] * shape.heads; i < sequences.tokens * shape.heads; ++i) lse[i] = A(0);
     }
     A* memory = allocate<A>(ForwardTask<A>(call, storage, longest, {}).size);
     if (memory == nullptr) {
@@ -260,9 +259,7 @@ class BackwardTask {
     const A* lse = static_cast<const A*>(call_.lse) + span.row * shape.heads + head;
     A* row = d_keys_;  // not in use yet
     for (std::int64_t t = 0; t < tiles.padded; ++t) {
-      // -inf where nothing could be attended; scores are -inf too, so any finite number makes them probabilities of 0
-      const bool attends = t < span.count && lse[t * shape.heads] != -__builtin_inf();
-      lse_[t] = attends ? lse[t * shape.heads] : A(0);
+      lse_[t] = t < span.count ? lse[t * shape.heads] : A(0);
       delta_[t] = A(0);
       if (t >= span.count) continue;
       out.read(t, 1, 1, A(1), row);

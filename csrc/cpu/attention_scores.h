@@ -62,9 +62,8 @@ void softmax_vectors(A* scores, std::int64_t keys, std::int64_t columns, const K
   for (int n = 0; n < N; ++n) {
     // where nothing may be attended, any finite number will do: all exponentials are 0
     base[n] = most[n] == -__builtin_inf() ? V{} : most[n];
-    const V shrink = exp_nonpositive(load(running.most + n * lanes) - base[n]);
-    sum[n] = load(running.sum + n * lanes) * shrink;
-    store(running.shrink + n * lanes, shrink);
+    sum[n] = V{};
+    store(running.shrink + n * lanes, exp_nonpositive(load(running.most + n * lanes) - base[n]));
     store(running.most + n * lanes, most[n]);
   }
   for (std::int64_t k = 0; k < keys; ++k) {
@@ -77,7 +76,10 @@ void softmax_vectors(A* scores, std::int64_t keys, std::int64_t columns, const K
     }
   }
 #pragma GCC unroll 4
-  for (int n = 0; n < N; ++n) store(running.sum + n * lanes, sum[n]);
+  for (int n = 0; n < N; ++n) {
+    const V before = load(running.sum + n * lanes) * load(running.shrink + n * lanes);
+    store(running.sum + n * lanes, before + sum[n]);
+  }
 }
 
 // scores [keys, columns] → e^(score - largest), and `running` brought up to date.

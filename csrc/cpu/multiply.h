@@ -33,13 +33,6 @@ void multiply_strip(std::int64_t rows, std::int64_t steps, const A* a, std::int6
   for (std::int64_t m = 0; m < rows; m += kRows) {
     A* to = c + m * c_stride;
     typename Vector<A>::type sums[kRows][N] = {};
-    if (add) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) sums[r][n] = load(to + r * c_stride + n * lanes);
-      }
-    }
     const A* left = kLeft == Left::kRowMajor ? a + m * a_stride : a + m;
     const A* right = b;
     for (std::int64_t s = 0; s < steps; ++s) {
@@ -55,14 +48,18 @@ void multiply_strip(std::int64_t rows, std::int64_t steps, const A* a, std::int6
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) store(to + r * c_stride + n * lanes, sums[r][n]);
+      for (int n = 0; n < N; ++n) {
+        A* at = to + r * c_stride + n * lanes;
+        store(at, add ? load(at) + sums[r][n] : sums[r][n]);
+      }
     }
   }
 }
 
 // c[m, n] = Σ_s a(m, s) · b[s · b_stride + n], added to what c [rows, columns] holds if `add`. `rows` counts as a multiple
-// of kRows and `columns` as one of the vector's lanes: the factors and c must have room for that. Each sum runs over s in
-// order, so results do not depend on how a matrix is cut into such products.
+// of kRows and `columns` as one of the vector's lanes: the factors and c must have room for that. A sum runs over s in
+// order and then joins c: products of many pieces round less than one long sum would, and results do not depend on how
+// rows and columns are cut.
 template <Left kLeft, typename A>
 void multiply(std::int64_t rows, std::int64_t columns, std::int64_t steps, const A* a, std::int64_t a_stride,
               const A* b, std::int64_t b_stride, bool add, A* c, std::int64_t c_stride) {
