@@ -32,8 +32,10 @@ asan: $(READY)
 	rm -rf $(ASAN) && mkdir -p $(ASAN)
 	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t $(ASAN)
 	cd $(ASAN) && BERTKERNELS_BUILD=cpu BERTKERNELS_SANITIZE=address,undefined $(abspath $(PYTHON)) setup.py -q build_ext --inplace
-	cd $(ASAN) && ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so)" OMP_NUM_THREADS=2 \
-		$(abspath $(PYTHON)) -m pytest -q -p no:cacheprovider tests/ops -k "not compile and not inductor and not reference"
+	cd $(ASAN) && ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 \
+		LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so.6)" \
+		$(abspath $(PYTHON)) -m pytest -q -p no:cacheprovider --capture=sys tests/ops \
+		-k "not compile and not inductor and not reference"
 
 bench: $(READY)
 	$(PYTHON) -m bertkernels bench
