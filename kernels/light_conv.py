@@ -32,7 +32,7 @@ def forward(
     channels, taps = (out.stride(), values.stride()), (logits.stride(),)
     plan = _plan("light_conv_fwd", *_shape(values, logits, cu_seqlens), causal, channels, taps)
     with on_device_of(values):
-        terms = _softmax_terms(logits) if softmax and plan.rounds > 1 else None
+        terms = softmax_terms(logits) if softmax and plan.rounds > 1 else None
         light_conv_fwd_kernel[plan.grid](
             out,
             values,
@@ -60,7 +60,7 @@ def backward(
     channels, taps = (d_values.stride(), grad.stride(), values.stride()), (d_logits.stride(), logits.stride())
     plan = _plan("light_conv_bwd", *_shape(values, logits, cu_seqlens), causal, channels, taps)
     with on_device_of(values):
-        terms = _softmax_terms(logits) if softmax and plan.rounds > 1 else None
+        terms = softmax_terms(logits) if softmax and plan.rounds > 1 else None
         light_conv_bwd_kernel[plan.grid](
             d_values,
             grad,
@@ -123,7 +123,7 @@ def _plan(
     )
 
 
-def _softmax_terms(logits: torch.Tensor) -> torch.Tensor:
+def softmax_terms(logits: torch.Tensor) -> torch.Tensor:
     """What `light_conv_terms_kernel` makes of the logits: [B, T, H, 2]."""
     strides = token_strides(logits.shape, logits.stride())
     batches, tokens, heads = (1, *logits.shape[:-1])[-3:]

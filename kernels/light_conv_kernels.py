@@ -281,6 +281,88 @@ def add_dots(b_dots, b_weights, b_d_weights, TAPS: tl.constexpr, GROUP: tl.const
     return b_sums
 
 
+@triton.jit
+def convolve_forward(
+    out,
+    values,
+    logits,
+    terms,
+    group,
+    SOFTMAX: tl.constexpr,
+    LEFT: tl.constexpr,
+    D: tl.constexpr,
+    K: tl.constexpr,
+    TAPS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """A program's work forward: writes the rows `out`."""
+    b_weights = None
+    if K <= TAPS:
+        b_weights = weights_of_tokens(logits, terms, group, 0, 0, GROUP, SOFTMAX, K, TAPS, WIDE)
+    convolve(out, values, logits, terms, group, b_weights, False, SOFTMAX, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE)
+
+
+@triton.jit
+def convolve_backward(
+    d_values,
+    d_logits,
+    grad,
+    values,
+    logits,
+    terms,
+    group,
+    SOFTMAX: tl.constexpr,
+    LEFT: tl.constexpr,
+    D: tl.constexpr,
+    K: tl.constexpr,
+    TAPS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """A program's work backward: writes the rows `d_values` and `d_logits`."""
+    b_position, b_length, b_room = group
+    b_weights = None
+    if K <= TAPS:
+        b_weights = weights_of_tokens(
+            logits, terms, group, LEFT - (TAPS - 1), 0, TAPS + GROUP - 1, SOFTMAX, K, TAPS, WIDE
+        )
+    convolve(d_values, grad, logits, terms, group, b_weights, True, SOFTMAX, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE)
+
+    # d_logits = weights ⊙ (d_weights - Σ weights · d_weights). Several rounds work the sum out in a pass of their own.
+    b_dots = (tl.full([ROWS], 0.0, WIDE),) * GROUP
+    if SOFTMAX and K > TAPS:
+        for i_round in range(0, K, TAPS):
+            b_own = weights_of_tokens(logits, terms, group, 0, i_round, GROUP, SOFTMAX, K, TAPS, WIDE)
+            b_d_weights = tap_gradients(grad, values, group, i_round, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE)
+            b_dots = add_dots(b_dots, b_own, b_d_weights, TAPS, GROUP)
+    p_d_logits, stride = d_logits
+    for i_round in range(0, K, TAPS):
+        b_d_weights = tap_gradients(grad, values, group, i_round, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE)
+        if K > TAPS:
+            b_own = weights_of_tokens(logits, terms, group, 0, i_round, GROUP, SOFTMAX, K, TAPS, WIDE)
+        else:
+            b_own = b_weights[TAPS - 1 - LEFT : TAPS - 1 - LEFT + GROUP]  # the group's tokens are among the givers
+            if SOFTMAX:
+                b_dots = add_dots(b_dots, b_own, b_d_weights, TAPS, GROUP)
+        for r in tl.static_range(GROUP):
+            for k in tl.static_range(TAPS):
+                b_d_logit = b_d_weights[r * TAPS + k]  # [ROWS]
+                if SOFTMAX:
+                    b_d_logit = b_own[r][k] * (b_d_logit - b_dots[r])
+                b_d_logit = tl.where(b_position + r < b_length, b_d_logit, 0.0)
+                m_store = b_position + r < b_room  # [ROWS]
+                if K % TAPS != 0:
+                    m_store = m_store & (i_round + k < K)
+                tl.store(
+                    p_d_logits + (r * stride + i_round + k), b_d_logit.to(p_d_logits.dtype.element_ty), mask=m_store
+                )
+
+
 @triton.jit(do_not_specialize=_VARYING + names("out", "values", "logits"))
 def light_conv_fwd_kernel(
     p_out,
@@ -322,10 +404,7 @@ def light_conv_fwd_kernel(
     terms = None
     if p_terms is not None:
         terms = rows_of_terms(p_terms, place, tokens, heads)
-    b_weights = None
-    if K <= TAPS:
-        b_weights = weights_of_tokens(logits, terms, group, 0, 0, GROUP, SOFTMAX, K, TAPS, WIDE)
-    convolve(out, values, logits, terms, group, b_weights, False, SOFTMAX, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE)
+    convolve_forward(out, values, logits, terms, group, SOFTMAX, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE)
 
 
 @triton.jit(do_not_specialize=_VARYING + names("d_values", "grad", "values", "d_logits", "logits"))
@@ -378,40 +457,7 @@ def light_conv_bwd_kernel(
     terms = None
     if p_terms is not None:
         terms = rows_of_terms(p_terms, place, tokens, heads)
-    b_position, b_length, b_room = group
-
-    b_weights = None
-    if K <= TAPS:
-        b_weights = weights_of_tokens(
-            logits, terms, group, LEFT - (TAPS - 1), 0, TAPS + GROUP - 1, SOFTMAX, K, TAPS, WIDE
-        )
-    convolve(d_values, grad, logits, terms, group, b_weights, True, SOFTMAX, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE)
-
-    # d_logits = weights ⊙ (d_weights - Σ weights · d_weights). Several rounds work the sum out in a pass of their own.
-    b_dots = (tl.full([ROWS], 0.0, WIDE),) * GROUP
-    if SOFTMAX and K > TAPS:
-        for i_round in range(0, K, TAPS):
-            b_own = weights_of_tokens(logits, terms, group, 0, i_round, GROUP, SOFTMAX, K, TAPS, WIDE)
-            b_d_weights = tap_gradients(grad, values, group, i_round, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE)
-            b_dots = add_dots(b_dots, b_own, b_d_weights, TAPS, GROUP)
-    p_d_logits, stride = rows_at(p_d_logits, place, stride_d_logits_b, stride_d_logits_t, stride_d_logits_h, 1)
-    for i_round in range(0, K, TAPS):
-        b_d_weights = tap_gradients(grad, values, group, i_round, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE)
-        if K > TAPS:
-            b_own = weights_of_tokens(logits, terms, group, 0, i_round, GROUP, SOFTMAX, K, TAPS, WIDE)
-        else:
-            b_own = b_weights[TAPS - 1 - LEFT : TAPS - 1 - LEFT + GROUP]  # the group's tokens are among the givers
-            if SOFTMAX:
-                b_dots = add_dots(b_dots, b_own, b_d_weights, TAPS, GROUP)
-        for r in tl.static_range(GROUP):
-            for k in tl.static_range(TAPS):
-                b_d_logit = b_d_weights[r * TAPS + k]  # [ROWS]
-                if SOFTMAX:
-                    b_d_logit = b_own[r][k] * (b_d_logit - b_dots[r])
-                b_d_logit = tl.where(b_position + r < b_length, b_d_logit, 0.0)
-                m_store = b_position + r < b_room  # [ROWS]
-                if K % TAPS != 0:
-                    m_store = m_store & (i_round + k < K)
-                tl.store(
-                    p_d_logits + (r * stride + i_round + k), b_d_logit.to(p_d_logits.dtype.element_ty), mask=m_store
-                )
+    d_logits = rows_at(p_d_logits, place, stride_d_logits_b, stride_d_logits_t, stride_d_logits_h, 1)
+    convolve_backward(
+        d_values, d_logits, grad, values, logits, terms, group, SOFTMAX, LEFT, D, K, TAPS, GROUP, ROWS, CHUNK, WIDE
+    )

@@ -14,7 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-_INTEGERS = {"int32": "i32", "int64": "i64", "i32": "i32", "i64": "i64"}
+_NUMBERS = {"int32": "i32", "int64": "i64", "i32": "i32", "i64": "i64", "float64": "fp64", "fp64": "fp64"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +49,11 @@ def compile_kernel(
             signature[name] = "constexpr"
             constexprs[name] = constants[name] if parameter.is_constexpr else None
         elif name in pointers:
-            signature[name] = f"*{_INTEGERS.get(pointers[name].name, pointers[name].name)}"
+            signature[name] = f"*{_NUMBERS.get(pointers[name].name, pointers[name].name)}"
             if not parameter.do_not_specialize:
                 attributes[(index,)] = [["tt.divisibility", 16]]
         else:
-            signature[name] = _INTEGERS[parameter.annotation]
+            signature[name] = _NUMBERS[parameter.annotation]
     options = {name: value for name, value in constants.items() if name not in signature}
     target = GPUTarget("cuda", capability, 32)
     compiled = triton.compile(
