@@ -3,7 +3,7 @@
 import torch
 from transformers.models.convbert.modeling_convbert import ConvBertOutput, ConvBertSelfOutput
 
-from ..nn import apply_linear
+from ..nn import apply_linear, apply_residual_norm
 
 
 class FusedConvBertSelfOutput(ConvBertSelfOutput):
@@ -12,7 +12,8 @@ class FusedConvBertSelfOutput(ConvBertSelfOutput):
     stock = ConvBertSelfOutput
 
     def forward(self, hidden_states: torch.Tensor, input_tensor: torch.Tensor) -> torch.Tensor:
-        return self.LayerNorm(self.dropout(apply_linear(self.dense, hidden_states)) + input_tensor)
+        hidden_states = apply_linear(self.dense, hidden_states)
+        return apply_residual_norm(self.LayerNorm, self.dropout, hidden_states, input_tensor)
 
 
 class FusedConvBertOutput(ConvBertOutput):
@@ -21,4 +22,5 @@ class FusedConvBertOutput(ConvBertOutput):
     stock = ConvBertOutput
 
     def forward(self, hidden_states: torch.Tensor, input_tensor: torch.Tensor) -> torch.Tensor:
-        return self.LayerNorm(self.dropout(apply_linear(self.dense, hidden_states)) + input_tensor)
+        hidden_states = apply_linear(self.dense, hidden_states)
+        return apply_residual_norm(self.LayerNorm, self.dropout, hidden_states, input_tensor)

@@ -10,7 +10,7 @@ from .layout import ALL_TOKENS, Layout
 from .linear import apply_linear, calls_alone
 from .mixed import MixedAttention
 from .packing import Packing, pack_mask
-from .residual import PostNorm
+from .residual import PostNorm, apply_residual_norm
 
 __all__ = [
     "ACTIVATIONS",
@@ -25,6 +25,7 @@ __all__ = [
     "Packing",
     "PostNorm",
     "apply_linear",
+    "apply_residual_norm",
     "calls_alone",
     "pack_mask",
 ]

@@ -3,7 +3,10 @@
 import torch
 from torch import nn
 
+from .. import ops
+from ..ops import dispatch
 from .layout import ALL_TOKENS, Layout
+from .linear import calls_alone
 
 
 class PostNorm(nn.Module):
@@ -24,4 +27,33 @@ class PostNorm(nn.Module):
 
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x [B, T, C], or packed [total, C] → the same shape."""
-        return self.norm(x + self.dropout(self.function(x, layout)))
+        return apply_residual_norm(self.norm, self.dropout, self.function(x, layout), x)
+
+
+def apply_residual_norm(norm: nn.Module, dropout: nn.Module, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """norm(residual + dropout(x)); one op on the CPU where plain modules without hooks do just that.
+
+    Args:
+        norm: a LayerNorm over C. dropout: a Dropout.
+        x, residual: […, C].
+    """
+    # without the compiled op torch's own are faster
+    compiled = x.device.type == "cpu" and dispatch.resolve("residual_norm", "cpu", "") == "cpu"
+    if compiled and _fused(norm, dropout):
+        p = dropout.p if dropout.training else 0.0
+        return ops.residual_norm(x, residual, norm.weight, norm.bias, eps=norm.eps, dropout_p=p)
+    return norm(dropout(x) + residual)
+
+
+def _fused(norm: nn.Module, dropout: nn.Module) -> bool:
+    return (
+        type(norm) is nn.LayerNorm
+        and norm.weight is not None
+        and norm.bias is not None
+        and len(norm.normalized_shape) == 1
+        and type(dropout) is nn.Dropout
+        and dropout.p < 1
+        and calls_alone(norm)
+        and calls_alone(dropout)
+    )
+
