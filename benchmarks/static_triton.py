@@ -16,6 +16,8 @@ from static_table import ROOT, TARGETS, Row
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from static_cases import bias_activation  # noqa: E402
+
 from bertkernels.kernels import light_conv, light_conv_kernels  # noqa: E402
 from bertkernels.kernels.dtypes import triton_dtype  # noqa: E402
 from bertkernels.kernels.offline import Compiled, compile_kernel  # noqa: E402
@@ -59,7 +61,10 @@ def compile_light_conv(kernel: str, target: int, dtype: str, D: int, K: int, for
     return compile_kernel(function, target, pointers, constants)
 
 
-OPS = {"light_conv": (light_conv_cases, compile_light_conv)}
+OPS = {
+    "bias_activation": (bias_activation.cases, bias_activation.compile_case),
+    "light_conv": (light_conv_cases, compile_light_conv),
+}
 
 
 def cases(op: str) -> Iterator[Row]:

@@ -24,7 +24,7 @@ def bias_activation(
         x: […, C] with a contiguous last dimension; leading dimensions that cannot be seen as one are copied.
         bias: [C] of the same dtype and device, or None.
         activation: "gelu", "gelu_tanh", "relu", "tanh", "sigmoid", or None for the bias alone.
-        impl: "cpu", "cuda", "triton" or "reference"; None takes the best that can run.
+        impl: "cpu", "triton" or "reference"; None takes the best that can run.
 
     Returns:
         […, C], contiguous, of `x`'s dtype, computed in fp32 (fp64 for fp64).
@@ -212,6 +212,20 @@ def _shape(x, activation):
     return *x.shape, _NUMBERS[activation], extension.DTYPES[x.dtype]
 
 
+def _triton_forward(out, x, bias, activation):
+    from bertkernels.kernels import bias_activation as kernel
+
+    kernel.forward(out, x, bias, activation)
+
+
+def _triton_backward(d_x, d_bias, grad, x, bias, activation):
+    from bertkernels.kernels import bias_activation as kernel
+
+    d_x, d_bias = (gradient if gradient.numel() else None for gradient in (d_x, d_bias))
+    if d_x is not None or d_bias is not None:
+        kernel.backward(d_x, d_bias, grad, x, bias, activation)
+
+
 def _reference_forward(out, x, bias, activation):
     out.copy_(bias_activation_reference(x, bias, activation))
 
@@ -223,8 +237,12 @@ def _reference_backward(d_x, d_bias, grad, x, bias, activation):
             gradient.copy_(value)
 
 
-launch_forward = dispatch.Launchers("bias_activation", {"cpu": _cpu_forward, "reference": _reference_forward})
-launch_backward = dispatch.Launchers("bias_activation", {"cpu": _cpu_backward, "reference": _reference_backward})
+launch_forward = dispatch.Launchers(
+    "bias_activation", {"cpu": _cpu_forward, "triton": _triton_forward, "reference": _reference_forward}
+)
+launch_backward = dispatch.Launchers(
+    "bias_activation", {"cpu": _cpu_backward, "triton": _triton_backward, "reference": _reference_backward}
+)
 
 
 # -- torch ops and autograd --------------------------------------------------------------------------------------------

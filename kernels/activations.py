@@ -1,0 +1,129 @@
+"""Activations and their derivatives, in fp32 through one exponential each, as csrc/cpu/activations.h has them.
+
+ACTIVATION is None, "gelu", "gelu_tanh", "relu", "tanh" or "sigmoid". Numbers that are none stay so.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def activate(b_x, ACTIVATION: tl.constexpr):
+    """activation(x), elementwise, in fp32 or fp64."""
+    if ACTIVATION is None:
+        return b_x
+    elif ACTIVATION == "relu":
+        return tl.where(b_x < 0, 0.0, b_x)
+    elif ACTIVATION == "gelu":
+        return _gelu(b_x)
+    elif ACTIVATION == "gelu_tanh":
+        b_value, _ = _logistic(_cubic(b_x))
+        return b_x * b_value
+    elif ACTIVATION == "tanh":
+        return _tanh(b_x)
+    else:
+        tl.static_assert(ACTIVATION == "sigmoid")
+        b_value, _ = _logistic(b_x)
+        return b_value
+
+
+@triton.jit
+def differentiate(b_grad, b_x, ACTIVATION: tl.constexpr):
+    """grad times the activation's derivative at x."""
+    if ACTIVATION is None:
+        return b_grad
+    elif ACTIVATION == "relu":
+        return tl.where(b_x <= 0, 0.0, b_grad)
+    elif ACTIVATION == "gelu":
+        return b_grad * _gelu_slope(b_x)
+    elif ACTIVATION == "gelu_tanh":
+        b_value, b_slope = _logistic(_cubic(b_x))
+        b_cubic_slope = b_x * b_x * 0.21406444881780076 + 1.5957691216057308
+        return b_grad * (b_x * b_slope * b_cubic_slope + b_value)
+    elif ACTIVATION == "tanh":
+        _, b_slope = _logistic(b_x * 2)
+        return b_grad * b_slope * 4
+    else:
+        tl.static_assert(ACTIVATION == "sigmoid")
+        _, b_slope = _logistic(b_x)
+        return b_grad * b_slope
+
+
+@triton.jit
+def _cubic(b_x):
+    """The argument of gelu_tanh's logistic: 2·√(2/π)·(x + 0.044715·x³)."""
+    return b_x * (b_x * b_x * 0.07135481627260025 + 1.5957691216057308)
+
+
+@triton.jit
+def _logistic(b_x):
+    """1 / (1 + e^-x) and its derivative, both exact where they are small."""
+    b_exp = tl.exp(-tl.abs(b_x))
+    b_share = 1.0 / (b_exp + 1.0)
+    b_small = b_exp * b_share
+    return tl.where(b_x < 0, b_small, b_share), b_small * b_share
+
+
+@triton.jit
+def _tanh(b_x):
+    b_far = tl.abs(b_x)
+    if b_x.dtype == tl.float64:
+        # 1 - e^-2|x| without cancellation: for u = e^y as rounded, (u - 1) · y / log u (Kahan).
+        b_exp = tl.exp(-2.0 * b_far)
+        b_less = tl.where(b_exp == 1.0, 1.0, b_exp)
+        b_log = tl.where(b_exp == 1.0, -1.0, tl.log(b_less))
+        b_lost = tl.where(b_exp == 1.0, 2.0 * b_far, (1.0 - b_exp) * (-2.0 * b_far) / b_log)
+        b_tanh = tl.where(b_exp == 0.0, 1.0, b_lost / (1.0 + b_exp))
+    else:
+        # Below 0.55, where 1 - e^-2|x| would cancel, an odd polynomial (relative error 6e-8 as rounded here).
+        b_exp = tl.exp(-2.0 * b_far)
+        b_square = b_x * b_x
+        b_p = b_square * -6.27260748e-3 + 2.10702531e-2
+        b_p = b_p * b_square - 5.38518652e-2
+        b_p = b_p * b_square + 1.333258e-1
+        b_p = b_p * b_square - 3.33333164e-1
+        b_tanh = tl.where(b_far < 0.55, b_far + b_far * (b_square * b_p), (1.0 - b_exp) / (1.0 + b_exp))
+    return tl.where(b_x < 0, -b_tanh, b_tanh)
+
+
+@triton.jit
+def _normal_tail(b_x):
+    """For a = |x|, at most 12.9, beyond which nothing changes any more: a, e^(-a²/2), and R with Φ(-a) = e^(-a²/2)·R.
+
+    R falls slowly: a polynomial in 1 / (1 + 9/32·a) (relative error 4.5e-7 as rounded here).
+    """
+    b_far = tl.abs(b_x)
+    b_far = tl.where(b_far > 12.9, 12.9, b_far)
+    b_bell = tl.exp2(b_far * b_far * -0.72134752)
+    b_t = 1.0 / (b_far * 0.28125 + 1.0)
+    b_ratio = b_t * 3.5886243e-2 - 1.96819474e-1
+    b_ratio = b_ratio * b_t + 3.53452205e-1
+    b_ratio = b_ratio * b_t - 2.06753373e-1
+    b_ratio = b_ratio * b_t + 2.23064761e-1
+    b_ratio = b_ratio * b_t + 5.88702297e-2
+    b_ratio = b_ratio * b_t + 1.21032854e-1
+    b_ratio = b_ratio * b_t + 1.1121966e-1
+    b_ratio = b_ratio * b_t + 4.68467479e-5
+    return b_far, b_bell, b_ratio
+
+
+@triton.jit
+def _gelu(b_x):
+    """x·Φ(x)."""
+    if b_x.dtype == tl.float64:
+        return 0.5 * b_x * (1.0 + tl.erf(b_x * 0.70710678118654752440))
+    else:
+        b_far, b_bell, b_ratio = _normal_tail(b_x)
+        return tl.where(b_x < 0, 0.0, b_x) - b_far * (b_bell * b_ratio)
+
+
+@triton.jit
+def _gelu_slope(b_x):
+    """Φ(x) + x·φ(x), φ = e^(-x²/2) / √(2π): on the left Φ(-a) - a·φ(a), on the right one minus that."""
+    if b_x.dtype == tl.float64:
+        b_density = tl.exp(-0.5 * b_x * b_x) * 0.39894228040143267794
+        return 0.5 * (1.0 + tl.erf(b_x * 0.70710678118654752440)) + b_x * b_density
+    else:
+        b_far, b_bell, b_ratio = _normal_tail(b_x)
+        b_left = b_bell * (b_ratio - b_far * 0.39894228)
+        return tl.where(b_x < 0, b_left, 1.0 - b_left)

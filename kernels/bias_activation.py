@@ -1,0 +1,110 @@
+"""Launches the kernels of `bias_activation`: the functions that write its results, and how they are configured."""
+
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import triton
+
+from . import tuning
+from .bias_activation_kernels import bias_activation_bwd_kernel, bias_activation_fwd_kernel
+from .channels import chunk_size
+from .dtypes import sum_dtype, triton_dtype
+from .launch import grid, on_device_of
+from .matrices import row_strides
+from .shares import add_shares
+from .strides import common_unit, in_units
+
+MOST_BLOCKS = 256  # of rows, each of which writes its share of the bias's gradient
+
+
+def forward(out: torch.Tensor, x: torch.Tensor, bias: torch.Tensor | None, activation: str | None) -> None:
+    """Writes activation(x + bias) into `out`, which may be x itself; both [M, C], not empty, rows contiguous."""
+    plan = _plan("bias_activation_fwd", x.device, x.dtype, x.shape, row_strides(out, x))
+    with on_device_of(x):
+        bias_activation_fwd_kernel[plan.grid](
+            out, x, _dense(bias), x.shape[0], *plan.strides, ACTIVATION=activation, **plan.constants
+        )
+
+
+def backward(
+    d_x: torch.Tensor | None,
+    d_bias: torch.Tensor | None,
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    bias: torch.Tensor | None,
+    activation: str | None,
+) -> None:
+    """Writes the gradients into d_x [M, C], which may be grad itself, and d_bias [C], each None where not wanted."""
+    strides = row_strides(grad if d_x is None else d_x, grad, x)
+    plan = _plan("bias_activation_bwd", x.device, x.dtype, x.shape, strides)
+    shares = None if d_bias is None else x.new_empty((plan.blocks, x.shape[1]), dtype=sum_dtype(x.dtype))
+    with on_device_of(x):
+        bias_activation_bwd_kernel[plan.grid](
+            d_x,
+            shares,
+            grad,
+            x,
+            _dense(bias),
+            x.shape[0],
+            plan.span,
+            *plan.strides,
+            ACTIVATION=activation,
+            **plan.constants,
+        )
+    if d_bias is not None:
+        add_shares(d_bias, shares)
+
+
+def _dense(bias: torch.Tensor | None) -> torch.Tensor | None:
+    return None if bias is None else bias.contiguous()
+
+
+class _Plan(NamedTuple):
+    """strides: in units; constants: the kernel's but ACTIVATION; backward: how many blocks of `span` rows there are."""
+
+    grid: tuple[int, int]
+    strides: tuple[int, ...]
+    constants: Mapping[str, object]
+    blocks: int
+    span: int
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(
+    kernel: str, device: torch.device, dtype: torch.dtype, shape: torch.Size, strides: tuple[tuple[int], ...]
+) -> _Plan:
+    """A launch but its tensors. Training comes back to the same shapes: they are worked out once."""
+    rows, columns = shape
+    constants = configuration(kernel, device, dtype, columns)
+    span = constants["ROWS"]
+    if kernel == "bias_activation_bwd":
+        span *= triton.cdiv(rows, span * MOST_BLOCKS)
+    blocks = triton.cdiv(rows, span)
+    unit = common_unit(*strides)
+    return _Plan(
+        grid(blocks * triton.cdiv(columns, constants["CHUNK"])),
+        in_units(unit, *strides),
+        {**constants, "UNIT": unit},
+        blocks,
+        span,
+    )
+
+
+@functools.cache
+def configuration(kernel: str, device: torch.device, dtype: torch.dtype, C: int) -> Mapping[str, object]:
+    """Constants and launch options of "bias_activation_fwd" or "bias_activation_bwd", by what changes their code.
+
+    What ships for the device (`tuning`), else a rule: 512 bytes of a row side by side, so that a warp reads whole lines
+    that follow each other; two loads of 16 bytes in flight a thread and tensor.
+    """
+    chunk = chunk_size(C, 512 // dtype.itemsize)
+    warps = 4
+    chosen = {
+        "CHUNK": chunk,
+        "ROWS": max(1, 2 * 32 * warps * 16 // (chunk * dtype.itemsize)),
+        "num_warps": warps,
+        **tuning.tuned(kernel, device, dtype, C=C),
+    }
+    return {**chosen, "C": C, "WIDE": triton_dtype(sum_dtype(dtype)), "enable_fp_fusion": True}
