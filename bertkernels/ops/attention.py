@@ -294,7 +294,7 @@ def lse_like(query: torch.Tensor) -> torch.Tensor:
 
 
 def _forward_fake(query, key, value, key_bias, lengths, cu_seqlens, seed, dropout_p, scale, impl):
-    return query.new_empty(query.shape), lse_like(query)
+    return torch.empty_like(query, memory_format=torch.contiguous_format), lse_like(query)
 
 
 def _backward(grad, query, key, value, out, lse, key_bias, lengths, cu_seqlens, seed, dropout_p, scale, impl):

@@ -117,9 +117,13 @@ def _backward_fake(grad, *arguments):
 
 
 def _halves(x: torch.Tensor, query: torch.Tensor, conv_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views of the attention heads [B, T, H, D] and the convolution heads [B, T, N, D] of x [B, T, (H + N)·D]."""
-    width = query.shape[-2] * query.shape[-1]
-    return x[..., :width].unflatten(-1, query.shape[-2:]), x[..., width:].unflatten(-1, conv_values.shape[-2:])
+    """Views of the attention heads [B, T, H, D] and the convolution heads [B, T, N, D] of x [B, T, (H + N)·D], whose last
+    dimension is contiguous."""
+    heads, width = query.shape[-2:]
+    *steps, _ = x.stride()
+    attended = x.as_strided(query.shape, (*steps, width, 1))
+    offset = x.storage_offset() + heads * width
+    return attended, x.as_strided(conv_values.shape, (*steps, conv_values.shape[-1], 1), offset)
 
 
 def _forward_by_halves(impl, out, lse, tensors, options):
@@ -133,8 +137,8 @@ def _forward_by_halves(impl, out, lse, tensors, options):
 def _backward_by_halves(impl, grad, tensors, out, lse, options):
     query, key, value, conv_values, conv_logits = tensors
     _, lengths, cu_seqlens, *_ = options
-    d_attended, d_convolved = _halves(grad, query, conv_values)
-    attended, _ = _halves(out, query, conv_values)
+    d_attended, d_convolved = _halves(rows(grad), query, conv_values)
+    attended, _ = _halves(rows(out), query, conv_values)
     gradients = tuple(x.new_empty(x.shape) for x in (query, key, value))
     differentiate_attention_into(gradients, d_attended, query, key, value, attended, lse, *options, impl)
     sequences = (lengths, cu_seqlens)
