@@ -11,6 +11,8 @@ from .mixed_attention import mixed_attention
 from .residual_norm import residual_norm
 from .span_conv import span_conv, span_conv_logits
 
+from . import flops  # noqa: F401  isort: skip  (registers formulas of the ops above)
+
 __all__ = [
     "attention",
     "bias_activation",

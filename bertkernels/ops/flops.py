@@ -1,0 +1,85 @@
+"""Operations of each op for torch's FLOP counter (`torch.utils.flop_counter.FlopCounterMode`).
+
+A multiplication with its addition counts as two, as torch counts them; activations, biases and softmax do not count.
+"""
+
+from math import prod
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+_ops = torch.ops.bertkernels
+Shape = torch.Size
+
+
+@register_flop_formula(_ops.linear)
+def linear(x: Shape, weight: Shape, *_, **__) -> int:
+    return 2 * prod(x[:-1]) * prod(weight)
+
+
+@register_flop_formula(_ops.linear_backward)
+def linear_backward(
+    grad: Shape, x: Shape, weight: Shape, bias, product, multiplier, activation, wanted, *_, **__
+) -> int:
+    return linear(x, weight) * (bool(wanted[0]) + bool(wanted[1]))
+
+
+@register_flop_formula(_ops.grouped_linear)
+def grouped_linear(x: Shape, weight: Shape, *_, **__) -> int:
+    return 2 * prod(x[:-1]) * prod(weight)
+
+
+@register_flop_formula(_ops.grouped_linear_backward)
+def grouped_linear_backward(grad: Shape, x: Shape, weight: Shape, bias, product, activation, wanted, *_, **__) -> int:
+    return grouped_linear(x, weight) * (bool(wanted[0]) + bool(wanted[1]))
+
+
+@register_flop_formula(_ops.depthwise_conv)
+def depthwise_conv(x: Shape, weight: Shape, *_, **__) -> int:
+    return 2 * prod(x) * weight[-1]
+
+
+@register_flop_formula(_ops.depthwise_conv_backward)
+def depthwise_conv_backward(grad: Shape, x: Shape, weight: Shape, lengths, cu_seqlens, causal, wanted, *_, **__) -> int:
+    return depthwise_conv(x, weight) * (bool(wanted[0]) + bool(wanted[1]))
+
+
+@register_flop_formula(_ops.light_conv)
+def light_conv(values: Shape, logits: Shape, *_, **__) -> int:
+    return 2 * prod(values) * logits[-1]
+
+
+@register_flop_formula(_ops.light_conv_backward)
+def light_conv_backward(grad: Shape, values: Shape, logits: Shape, *_, **__) -> int:
+    return 2 * light_conv(values, logits)
+
+
+@register_flop_formula(_ops.attention)
+def attention(query: Shape, key: Shape, value: Shape, *_, **__) -> int:
+    """Of packed sequences no shape tells the lengths: counted as one sequence, an upper bound."""
+    *batch, tokens, heads, width = query
+    return 2 * 2 * prod(batch) * heads * tokens * tokens * width
+
+
+@register_flop_formula(_ops.attention_backward)
+def attention_backward(grad: Shape, query: Shape, key: Shape, value: Shape, *_, **__) -> int:
+    """Five products: the probabilities anew, and the gradients of probabilities, values, queries and keys."""
+    return attention(query, key, value) // 2 * 5
+
+
+@register_flop_formula(_ops.mixed_attention)
+def mixed_attention(query: Shape, key: Shape, value: Shape, conv_values: Shape, conv_logits: Shape, *_, **__) -> int:
+    return attention(query, key, value) + light_conv(conv_values, conv_logits)
+
+
+@register_flop_formula(_ops.mixed_attention_backward)
+def mixed_attention_backward(
+    grad: Shape, query: Shape, key: Shape, value: Shape, conv_values: Shape, conv_logits: Shape, *_, **__
+) -> int:
+    attended = attention_backward(query, query, key, value)
+    return attended + light_conv_backward(conv_values, conv_values, conv_logits)
+
+
+@register_flop_formula(_ops.join_light_conv)
+def join_light_conv(attended: Shape, values: Shape, logits: Shape, *_, **__) -> int:
+    return light_conv(values, logits)

@@ -1,0 +1,61 @@
+"""torch's FLOP counter sees through the fused ops: a patched model counts as the one it was made of."""
+
+import copy
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import ConvBertConfig, ConvBertModel
+
+import bertkernels
+from bertkernels import ops
+
+
+def operations(call) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_patched_model_counts_as_before(groups):
+    config = ConvBertConfig(
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        num_groups=groups,
+    )
+    stock = ConvBertModel(config).eval()
+    fused = copy.deepcopy(stock)
+    bertkernels.patch(fused)
+    ids = torch.randint(5, 99, (3, 17))
+    with torch.no_grad():
+        before, after = (operations(lambda model=model: model(input_ids=ids)) for model in (stock, fused))
+    assert before == after > 0
+
+
+def test_gradients_count_twice():
+    x, weight, bias = torch.randn(7, 12, requires_grad=True), torch.randn(20, 12, requires_grad=True), torch.zeros(20)
+    forward = 2 * 7 * 12 * 20
+    assert operations(lambda: ops.linear(x, weight, bias, activation="gelu").sum().backward()) == 3 * forward
+    values, logits = torch.randn(2, 9, 2, 8, requires_grad=True), torch.randn(2, 9, 2, 3, requires_grad=True)
+    assert operations(lambda: ops.light_conv(values, logits).sum().backward()) == 3 * 2 * values.numel() * 3
+    blocks = torch.randn(2, 6, 10, requires_grad=True)
+    assert operations(lambda: ops.grouped_linear(x, blocks).sum().backward()) == 3 * 2 * 7 * blocks.numel()
+    filters = torch.randn(12, 5, requires_grad=True)
+    assert operations(lambda: ops.depthwise_conv(x[None], filters).sum().backward()) == 3 * 2 * x.numel() * 5
+
+
+def test_attention_counts_as_torchs():
+    query, key, value = (torch.randn(2, 11, 3, 8, requires_grad=True) for _ in range(3))
+
+    def theirs():
+        heads_first = (x.transpose(1, 2) for x in (query, key, value))
+        return torch.nn.functional.scaled_dot_product_attention(*heads_first)
+
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        assert operations(theirs) == operations(lambda: ops.attention(query, key, value, impl="reference"))
+    both = operations(lambda: ops.attention(query, key, value).sum().backward())
+    assert both == operations(lambda: ops.attention(query, key, value)) * 7 // 2
