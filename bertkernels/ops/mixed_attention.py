@@ -117,8 +117,7 @@ def _backward_fake(grad, *arguments):
 
 
 def _halves(x: torch.Tensor, query: torch.Tensor, conv_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views of the attention heads [B, T, H, D] and the convolution heads [B, T, N, D] of x [B, T, (H + N)·D], whose last
-    dimension is contiguous."""
+    """Views of the heads of both kinds, [B, T, H, D] and [B, T, N, D], of x [B, T, (H + N)·D], last dim contiguous."""
     heads, width = query.shape[-2:]
     *steps, _ = x.stride()
     attended = x.as_strided(query.shape, (*steps, width, 1))
