@@ -27,7 +27,7 @@ def token_bounds(
 
 
 def dense(vector: torch.Tensor | None) -> torch.Tensor | None:
-    """`lengths` or `cu_seqlens` as compiled code reads them, one number after the other. Keep it alive over the call."""
+    """`lengths` or `cu_seqlens` as compiled code reads them, without gaps. Keep it alive over the call."""
     return None if vector is None else vector.contiguous()
 
 
