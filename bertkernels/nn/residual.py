@@ -56,4 +56,3 @@ def _fused(norm: nn.Module, dropout: nn.Module) -> bool:
         and calls_alone(norm)
         and calls_alone(dropout)
     )
-
