@@ -92,12 +92,20 @@ class Launchers:
         op: the op's public name, under which `can_run` finds it.
         functions: implementation name → function; all take the same arguments.
         compiled_as: the op whose compiled functions the cpu and cuda implementations call, if not its own.
+        preference: device type → implementations, best first.
     """
 
-    def __init__(self, op: str, functions: Mapping[str, Callable], compiled_as: str | None = None):
+    def __init__(
+        self,
+        op: str,
+        functions: Mapping[str, Callable],
+        compiled_as: str | None = None,
+        preference: Mapping[str, tuple[str, ...]] = PREFERENCE,
+    ):
         self.op = op
         self.compiled_as = compiled_as or op
         self.functions = dict(functions)
+        self.preference = preference
         self._chosen: dict[tuple[str, str], str] = {}
         _launchers.setdefault(op, self)
 
@@ -115,7 +123,7 @@ class Launchers:
     def choose(self, device_type: str) -> str:
         """The best implementation on this kind of device; logs the choice and what stood against better ones."""
         reasons = []
-        for impl in PREFERENCE.get(device_type, ("reference",)):
+        for impl in self.preference.get(device_type, ("reference",)):
             possible, reason = can_run(self.op, impl, device_type)
             if possible:
                 message = f"{self.op} on {device_type} runs on {impl}"
