@@ -193,19 +193,48 @@ def _shape(x, weight, lengths, cu_seqlens, causal):
     )
 
 
-def _cpu_forward(out, x, weight, bias, lengths, cu_seqlens, causal):
-    x, weight, options = _rows(x), _rows(weight), (dense(lengths), dense(cu_seqlens), causal)
+def _compiled_forward(run, where, out, x, weight, bias, lengths, cu_seqlens, causal):
+    x, weight = _rows(x), _rows(weight)
     bias = 0 if bias is None else _rows(bias).data_ptr()
     operands = (extension.operand(x), extension.operand(weight), bias, extension.operand(out))
-    extension.C.depthwise_conv_forward_cpu(_shape(x, weight, *options), *operands, torch.get_num_threads())
+    run(_shape(x, weight, dense(lengths), dense(cu_seqlens), causal), *operands, *where)
 
 
-def _cpu_backward(grad, d_x, d_weight, d_bias, x, weight, lengths, cu_seqlens, causal):
-    x, weight, options = _rows(x), _rows(weight), (dense(lengths), dense(cu_seqlens), causal)
+def _compiled_backward(run, where, grad, d_x, d_weight, d_bias, x, weight, lengths, cu_seqlens, causal):
+    x, weight = _rows(x), _rows(weight)
     inputs = (extension.operand(grad), extension.operand(x), extension.operand(weight))
     # these are contiguous, and empty (address 0) where they are not wanted
     outputs = (d_x.data_ptr(), d_weight.data_ptr(), d_bias.data_ptr())
-    extension.C.depthwise_conv_backward_cpu(_shape(x, weight, *options), *inputs, *outputs, torch.get_num_threads())
+    run(_shape(x, weight, dense(lengths), dense(cu_seqlens), causal), *inputs, *outputs, *where)
+
+
+def _cpu_forward(*arguments):
+    _compiled_forward(extension.C.depthwise_conv_forward_cpu, (torch.get_num_threads(),), *arguments)
+
+
+def _cpu_backward(*arguments):
+    _compiled_backward(extension.C.depthwise_conv_backward_cpu, (torch.get_num_threads(),), *arguments)
+
+
+def _cuda_forward(out, *arguments):
+    with torch.cuda.device(out.device):
+        stream = torch.cuda.current_stream().cuda_stream
+        _compiled_forward(extension.C.depthwise_conv_forward_cuda, (stream,), out, *arguments)
+
+
+def _cuda_backward(grad, d_x, d_weight, d_bias, x, weight, *options):
+    with torch.cuda.device(grad.device):
+        stream = torch.cuda.current_stream().cuda_stream
+        sums = _sums(extension.C.depthwise_conv_sums_cuda, d_weight, d_bias, x, weight, *options)
+        run, where = extension.C.depthwise_conv_backward_cuda, (sums.data_ptr(), stream)
+        _compiled_backward(run, where, grad, d_x, d_weight, d_bias, x, weight, *options)
+
+
+def _sums(count, d_weight, d_bias, x, weight, *options):
+    """Memory that the kernels add up gradients of weight and bias in."""
+    wanted = d_weight.numel() or d_bias.numel()
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return x.new_empty(count(_shape(x, weight, *options)) if wanted else 0, dtype=dtype)
 
 
 def _triton_forward(out, x, weight, bias, lengths, cu_seqlens, causal):
@@ -237,10 +266,12 @@ def _reference_backward(grad, d_x, d_weight, d_bias, x, weight, lengths, cu_seql
 
 
 launch_forward = dispatch.Launchers(
-    "depthwise_conv", {"cpu": _cpu_forward, "triton": _triton_forward, "reference": _reference_forward}
+    "depthwise_conv",
+    {"cpu": _cpu_forward, "cuda": _cuda_forward, "triton": _triton_forward, "reference": _reference_forward},
 )
 launch_backward = dispatch.Launchers(
-    "depthwise_conv", {"cpu": _cpu_backward, "triton": _triton_backward, "reference": _reference_backward}
+    "depthwise_conv",
+    {"cpu": _cpu_backward, "cuda": _cuda_backward, "triton": _triton_backward, "reference": _reference_backward},
 )
 
 

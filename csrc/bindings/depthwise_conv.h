@@ -1,9 +1,12 @@
-// depthwise_conv in Python. The last argument of a CPU function is the number of threads.
+// depthwise_conv in Python. The last argument of a CPU function is the number of threads; of a CUDA function, the stream.
 #pragma once
 
 #include "../cpu/depthwise_conv.h"
 #include "../cpu/isa.h"
 #include "arguments.h"
+#if defined(BERTKERNELS_WITH_CUDA)
+#include "../cuda/depthwise_conv.h"
+#endif
 
 namespace bertkernels {
 
@@ -67,6 +70,24 @@ inline void bind_depthwise_conv(py::module_& m) {
           py::gil_scoped_release release;
           require_memory(BERTKERNELS_CALL(depthwise_conv_backward, call, threads));
         });
+#if defined(BERTKERNELS_WITH_CUDA)
+  m.def("depthwise_conv_forward_cuda", [](const py::tuple& shape, const py::tuple& x, const py::tuple& weight,
+                                          std::uintptr_t bias, const py::tuple& out, std::uintptr_t stream) {
+    const auto call = depthwise_conv_forward_call(shape, x, weight, bias, out);
+    py::gil_scoped_release release;
+    depthwise_conv_forward_cuda(call, stream);
+  });
+  m.def("depthwise_conv_backward_cuda",
+        [](const py::tuple& shape, const py::tuple& grad, const py::tuple& x, const py::tuple& weight,
+           std::uintptr_t d_x, std::uintptr_t d_weight, std::uintptr_t d_bias, std::uintptr_t sums,
+           std::uintptr_t stream) {
+          const auto call = depthwise_conv_backward_call(shape, grad, x, weight, d_x, d_weight, d_bias);
+          py::gil_scoped_release release;
+          depthwise_conv_backward_cuda(call, reinterpret_cast<void*>(sums), stream);
+        });
+  m.def("depthwise_conv_sums_cuda",
+        [](const py::tuple& shape) { return depthwise_conv_sums_cuda(depthwise_conv_shape(shape)); });
+#endif
 }
 
 }  // namespace bertkernels

@@ -11,6 +11,7 @@ from bertkernels.ops.light_conv import (
     light_conv_backward_reference,
     light_conv_reference,
 )
+from tests.cuda.buffers import draw, guarded, surroundings_untouched, with_strides
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # T, H, D, K: taps with kernels of their own (3, 9) and without (1, 4, 13), widths below, at and above a step of
@@ -33,28 +34,6 @@ FORMS = ["whole", "lengths", "packed"]
 @pytest.fixture(autouse=True)
 def _forwards(emulated_light_conv):
     emulated_light_conv.run_backwards(False)
-
-
-def guarded(sizes, dtype, *, margin=64, offset=0):
-    """NaN-filled [*sizes], contiguous, inside a larger buffer of NaN; `offset` elements off a 16-byte boundary."""
-    count = torch.Size(sizes).numel()
-    buffer = torch.full((count + 2 * margin + 16,), float("nan"), dtype=dtype)
-    start = margin - buffer.data_ptr() // buffer.element_size() % (16 // buffer.element_size()) + offset
-    return buffer[start : start + count].view(sizes)
-
-
-def surroundings_untouched(x):
-    """Whether nothing was written beside `x` in the buffer of `guarded`."""
-    buffer = x._base
-    inside = torch.zeros_like(buffer, dtype=torch.bool)
-    inside.as_strided(x.shape, x.stride(), x.storage_offset()).fill_(True)
-    return bool(buffer[~inside].isnan().all())
-
-
-def draw(sizes, dtype, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x = guarded(sizes, dtype)
-    return x.copy_(torch.randn(sizes, generator=generator, dtype=torch.float64))
 
 
 def problem(size, dtype, form):
@@ -133,12 +112,6 @@ def test_strides(emulated_light_conv, dtype, taps):
     for values, grad in [(heads_first, expanded), (expanded, misaligned), (misaligned, sliced), (sliced, heads_first)]:
         arguments = (values, logits, grad, None, None)
         assert_right(run(emulated_light_conv, *arguments), *arguments)
-
-
-def with_strides(x, strides):
-    """`x` copied into memory with these strides for all dimensions but the last; NaN in the gaps."""
-    length = sum((n - 1) * stride for n, stride in zip(x.shape, (*strides, 1), strict=True)) + 1
-    return guarded((length,), x.dtype).as_strided(x.shape, (*strides, 1)).copy_(x)
 
 
 @pytest.mark.parametrize("strides", [(880, 40, 20), (880, 41, 16), (881, 40, 16)], ids=["head", "token", "batch"])

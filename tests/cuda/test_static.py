@@ -38,6 +38,7 @@ def compiled(static_cuda, nvcc):
 def test_every_kernel_compiles_for_every_target_without_spills(static_cuda, compiled):
     kernels = {(row["op"], row["kernel"]) for row in compiled}
     assert {("light_conv", "differentiate<__nv_bfloat16, 9>"), ("light_conv", "convolve<float, 9, false>")} <= kernels
+    assert {("depthwise_conv", "correlate<__nv_bfloat16, 9>"), ("depthwise_conv", "convolve<float, 15>")} <= kernels
     found = {(row["op"], row["kernel"], row["target"]) for row in compiled}
     assert found == {(*kernel, target) for kernel in kernels for target in static_cuda.TARGETS}
     assert [row for row in compiled if row["stack_bytes"] or row["spill_bytes"]] == []

@@ -22,6 +22,7 @@ struct alignas(16) uint4 {
 };
 
 inline void __syncthreads() { emulation::Block::current().wait_for_block(); }
+inline void __syncwarp() { emulation::Block::current().wait_for_warp(); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {

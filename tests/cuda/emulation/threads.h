@@ -57,6 +57,7 @@ class Block {
   Index block;
 
   void wait_for_block() { wait(State::kAtBlock); }
+  void wait_for_warp() { wait(State::kAtWarp); }
 
   // What lane `lane ^ mask` of this warp gives. Each lane gives and takes once a call.
   std::uint64_t exchange(std::uint64_t bits, int mask) {
