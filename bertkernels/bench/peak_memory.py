@@ -1,12 +1,11 @@
 """Peak memory of one call of a peer on the CPU: `python -m bertkernels.bench.peak_memory` measures itself.
 
-A process of its own for each: what a process once touched counts for ever in its peak.
+A process of its own for each: memory that earlier work left to the allocator would not count.
 """
 
 import dataclasses
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from .case import Case
 
 
 def peak_memory(case: Case, peer: str) -> int:
-    """Bytes that the first call of this peer takes beyond model and inputs, at its peak. Linux and macOS."""
+    """Bytes that the first call of this peer takes beyond model and inputs, at its peak. Linux only."""
     # The new process finds this package as this one did.
     search_path = [str(Path(bertkernels.__file__).parents[1]), os.environ.get("PYTHONPATH")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, search_path))}
@@ -31,14 +30,15 @@ def _measure(case: Case, peer: str) -> int:
     from .select import bench_of
 
     call = bench_of(case).peers(case, only=[peer])[peer].call
-    before = _peak()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = _kilobytes("VmRSS")
     call()
-    return _peak() - before
+    return 1024 * (_kilobytes("VmHWM") - before)
 
 
-def _peak() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _kilobytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 if __name__ == "__main__":

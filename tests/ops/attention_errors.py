@@ -38,7 +38,11 @@ def eager(query, key, value, grad, key_bias=None, lengths=None, seed=None, dropo
 
 
 def magnitudes(query, key, value, grad, scale=None, **options):
-    """Sums of the absolute values of the terms that the results are sums of."""
+    """Sums of the absolute values of the terms that the results are sums of.
+
+    A probability counts with what the rounding of its score makes of it: an exponential is relatively off by as much as
+    its argument is absolutely, and that is in proportion to the root of the sum of its terms' squares.
+    """
     query, key, value, grad = (x.double() for x in (query, key, value, grad))
     B, T, H, D = query.shape
     tokens = torch.eye(T, dtype=torch.float64, device=query.device)[None, :, None].expand(B, T, H, T)
@@ -48,7 +52,8 @@ def magnitudes(query, key, value, grad, scale=None, **options):
     wide_query = torch.cat([query, zero.expand(B, T, H, max(0, T - D))], -1)
     tokens = torch.cat([tokens, zero.expand(B, T, H, max(0, D - T))], -1)
     p, _ = attention_reference(wide_query, wide_key, tokens, scale=factor, **options)  # [B, Q, H, K]: probabilities
-    p = p[..., :T]
+    spread = torch.einsum("bqhd,bkhd->bqhk", query.square(), key.square()).sqrt() * abs(factor)
+    p = p[..., :T] * (1 + spread)
     slopes = torch.einsum("bqhd,bkhd->bqhk", grad.abs(), value.abs())
     slopes = p * (slopes + (p * slopes).sum(-1, keepdim=True)) * abs(factor)
     return (

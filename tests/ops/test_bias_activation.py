@@ -229,3 +229,12 @@ def _bad_calls():
 def test_bad_input(impl, arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         ops.bias_activation(*arguments, impl=impl)
+
+
+def test_the_reference_of_gelu_is_right_far_in_the_left_tail():
+    """Φ(-12) = 1.7764821120776759e-33, φ(-12) = 2.1463837356630728e-32."""
+    function, derivative = ACTIVATIONS["gelu"]
+    x = torch.tensor([-12.0], dtype=torch.float64)
+    share, density = 1.7764821120776759e-33, 2.1463837356630728e-32
+    assert function(x).item() == pytest.approx(-12 * share, rel=1e-12)
+    assert derivative(x).item() == pytest.approx(share - 12 * density, rel=1e-12)
