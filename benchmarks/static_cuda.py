@@ -57,7 +57,8 @@ def parse(report: str) -> list[Row]:
     rows = []
     for part in demangled.split("Compiling entry function ")[1:]:
         name, target = re.match(r"'(.*)' for 'sm_(\d+)", part).groups()
-        name = re.sub(r"^void |bertkernels::|\(anonymous namespace\)::|\([^()]*\)$", "", name)
+        name = re.sub(r"^void |bertkernels::|\(anonymous namespace\)::", "", name)
+        name = re.sub(r"\([^()]*\)$", "", name)  # the arguments
         memory = r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
         stack, stores, loads = map(int, re.search(memory, part).groups())
         used = re.search(r"Used (\d+) registers.*", part)
