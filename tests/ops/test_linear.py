@@ -165,7 +165,11 @@ def test_strided_inputs_and_gradients(device, impl, dtype, activation, multiplie
     right(x, weight, multiplier, transposed(grad), "transposed gradient")
     right(x, transposed(weight), multiplier, grad, "transposed weight")
     right(x, torch.stack([weight, weight], 1)[:, 0], multiplier, grad, "weight cut out of a wider one")
-    right(x[0, 0].expand(x.shape), weight, multiplier, expanded_ones(grad), "expanded")
+    row, ones = x[0, 0].expand(x.shape), expanded_ones(grad)
+    got = run(row, weight, bias, multiplier, ones, activation, impl)
+    want = run(row.contiguous(), weight, bias, multiplier, ones.contiguous(), activation, impl)
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
