@@ -165,6 +165,9 @@ def test_strided_inputs_and_gradients(device, impl, dtype, activation, multiplie
     right(x, weight, multiplier, transposed(grad), "transposed gradient")
     right(x, transposed(weight), multiplier, grad, "transposed weight")
     right(x, torch.stack([weight, weight], 1)[:, 0], multiplier, grad, "weight cut out of a wider one")
+
+    x, weight, bias, multiplier, grad = draw(((2, 9), 24, 40), dtype, device)
+    multiplier = multiplier if multiplied else None
     row, ones = x[0, 0].expand(x.shape), expanded_ones(grad)
     got = run(row, weight, bias, multiplier, ones, activation, impl)
     want = run(row.contiguous(), weight, bias, multiplier, ones.contiguous(), activation, impl)
