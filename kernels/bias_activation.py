@@ -54,7 +54,7 @@ def backward(
             **plan.constants,
         )
     if d_bias is not None:
-        add_shares(d_bias, shares)
+        add_shares((d_bias,), shares)
 
 
 def _dense(bias: torch.Tensor | None) -> torch.Tensor | None:

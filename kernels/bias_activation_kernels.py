@@ -45,7 +45,8 @@ def bias_activation_fwd_kernel(
     b_x = load_channels(p_x + i_row * stride_x * UNIT, m_row, o_c, C, CHUNK, WIDE)  # [ROWS, CHUNK]
     if p_bias is not None:
         b_x += load_bias(p_bias, o_c, C, WIDE)
-    store_channels(p_out + i_row * stride_out * UNIT, activate(b_x, ACTIVATION), m_row, o_c, C, CHUNK)
+    b_out = activate(b_x, ACTIVATION, p_x.dtype.element_ty.primitive_bitwidth == 16)
+    store_channels(p_out + i_row * stride_out * UNIT, b_out, m_row, o_c, C, CHUNK)
 
 
 @triton.jit(do_not_specialize=["rows", "span", "stride_d_x", "stride_grad", "stride_x"])
@@ -85,7 +86,7 @@ def bias_activation_bwd_kernel(
             b_x = load_channels(p_x + o_row * stride_x * UNIT, m_row, o_c, C, CHUNK, WIDE)  # [ROWS, CHUNK]
             if p_bias is not None:
                 b_x += b_bias
-            b_grad = differentiate(b_grad, b_x, ACTIVATION)
+            b_grad = differentiate(b_grad, b_x, ACTIVATION, p_x.dtype.element_ty.primitive_bitwidth == 16)
         if p_d_x is not None:
             store_channels(p_d_x + o_row * stride_d_x * UNIT, b_grad, m_row, o_c, C, CHUNK)
         b_sums += b_grad

@@ -204,8 +204,12 @@ def _backward_fake(grad, x, residual, weight, seed, moments, dropout_p, wanted, 
 
 def _shape(x, seed, dropout_p):
     """M, C and the dtype's number, and the dropout, as the compiled code takes them."""
-    drawn = 0 if seed is None else seed.data_ptr()
-    return (*x.shape, extension.DTYPES[x.dtype]), (drawn, philox.threshold(dropout_p), 1 / (1 - dropout_p))
+    return (*x.shape, extension.DTYPES[x.dtype]), (0 if seed is None else seed.data_ptr(), *_dropout(dropout_p))
+
+
+def _dropout(dropout_p):
+    """Below which bits elements are dropped, and by what the others are multiplied."""
+    return philox.threshold(dropout_p), 1 / (1 - dropout_p)
 
 
 def _cpu_forward(out, moments, x, residual, weight, bias, seed, eps, dropout_p):
@@ -236,6 +240,21 @@ def _cpu_backward(d_x, d_residual, d_weight, d_bias, grad, x, residual, weight, 
     )
 
 
+def _triton_forward(out, moments, x, residual, weight, bias, seed, eps, dropout_p):
+    from bertkernels.kernels import residual_norm as kernel
+
+    kernel.forward(out, moments, x, residual, weight, bias, seed, *_dropout(dropout_p), eps)
+
+
+def _triton_backward(d_x, d_residual, d_weight, d_bias, grad, x, residual, weight, seed, moments, dropout_p):
+    from bertkernels.kernels import residual_norm as kernel
+
+    outputs = (d_x, d_residual, d_weight, d_bias)
+    wanted = [gradient if gradient.numel() else None for gradient in outputs]
+    if any(gradient is not None for gradient in wanted):
+        kernel.backward(*wanted, grad, x, residual, weight, seed, *_dropout(dropout_p), moments)
+
+
 def _reference_forward(out, moments, x, residual, weight, bias, seed, eps, dropout_p):
     out.copy_(residual_norm_reference(x, residual, weight, bias, seed, eps, dropout_p))
     moments.copy_(torch.cat(_moments(_sum(x, residual, seed, dropout_p), eps), -1))
@@ -249,8 +268,12 @@ def _reference_backward(d_x, d_residual, d_weight, d_bias, grad, x, residual, we
             gradient.copy_(value)
 
 
-launch_forward = dispatch.Launchers("residual_norm", {"cpu": _cpu_forward, "reference": _reference_forward})
-launch_backward = dispatch.Launchers("residual_norm", {"cpu": _cpu_backward, "reference": _reference_backward})
+launch_forward = dispatch.Launchers(
+    "residual_norm", {"cpu": _cpu_forward, "triton": _triton_forward, "reference": _reference_forward}
+)
+launch_backward = dispatch.Launchers(
+    "residual_norm", {"cpu": _cpu_backward, "triton": _triton_backward, "reference": _reference_backward}
+)
 
 
 # -- torch ops and autograd --------------------------------------------------------------------------------------------

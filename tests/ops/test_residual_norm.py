@@ -24,7 +24,7 @@ from tests.ops.targets import DTYPES, compiled_targets, implementations_on_cpu, 
 
 TARGETS = targets("residual_norm")
 COMPILED = compiled_targets("residual_norm")
-SHAPES = [(2, 35, 64), (3, 600), (5,), (70, 130), (9, 312), (6, 1029)]
+SHAPES = [(2, 35, 64), (3, 600), (7, 1), (5,), (70, 130), (9, 312), (6, 1029)]
 NAMES = "out", "d_x", "d_residual", "d_weight", "d_bias"
 
 
