@@ -1,5 +1,6 @@
 """`grouped_linear`: a block-diagonal linear layer with bias and activation, no permutes."""
 
+import functools
 import math
 
 import torch
@@ -20,21 +21,22 @@ def grouped_linear(
 
         out[…, g·O + o] = activation(Σ_i x[…, g·I + i] · weight[g, i, o] + bias[g·O + o])
 
-    The grouped feed-forward layer of ConvBERT (Jiang et al. 2020, §3.3). One strided matrix product reads and writes
-    the channels where they lie; bias and activation are one pass over its result (`bias_activation`). With G = 1 it is
-    an ordinary linear layer with a fused activation: `grouped_linear(x, linear.weight.T[None], linear.bias, …)`.
+    The grouped feed-forward layer of ConvBERT (Jiang et al. 2020, §3.3). Matrix products read and write the channels
+    where they lie; bias and activation are one pass over their result (`bias_activation`), or end the product itself
+    (Triton). With G = 1 it is an ordinary linear layer with a fused activation:
+    `grouped_linear(x, linear.weight.T[None], linear.bias, …)`.
 
     Args:
         x: […, G·I] with a contiguous last dimension; leading dimensions that cannot be seen as one are copied.
         weight: [G, I, O] of the same dtype and device, any strides.
         bias: [G·O], likewise, or None.
         activation: None, "gelu", "gelu_tanh", "relu", "tanh" or "sigmoid", see `bias_activation`.
-        impl: "cpu", "cuda", "triton" or "reference"; None takes the best that can run.
+        impl: "cpu", "torch", "triton" or "reference"; None takes the best that can run.
 
     Returns:
-        […, G·O], contiguous, of `x`'s dtype. Products add up in fp32 (fp64 for fp64) and are rounded to the dtype once
-        before bias and activation, which are computed in fp32 (fp64) again. Where a gradient will be asked for, the
-        product is kept beside the output.
+        […, G·O], contiguous, of `x`'s dtype. Products add up in fp32 (fp64 for fp64), in which bias and activation are
+        computed; where these are a pass of their own, products are rounded to the dtype before. Where a gradient will
+        be asked for, the product is kept beside the output.
 
     Raises:
         ValueError, TypeError: an unknown activation, or shapes, dtypes, devices or strides that do not fit.
@@ -172,14 +174,15 @@ def _product(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:
         torch.bmm(_groups(x, groups), weight, out=_groups(out, groups))
 
 
-def _cpu_forward(out, product, x, weight, bias, activation):
+def _library_forward(impl, out, product, x, weight, bias, activation):
+    """A product of torch's library, and a pass of `bias_activation` by `impl`."""
     product = out if product is None else product
     _product(product, x, weight)
     if bias is not None or activation is not None:
-        activate_into(out, product, bias, activation, "cpu")
+        activate_into(out, product, bias, activation, impl)
 
 
-def _cpu_backward(d_x, d_weight, d_bias, grad, x, weight, bias, product, activation):
+def _library_backward(impl, d_x, d_weight, d_bias, grad, x, weight, bias, product, activation):
     groups = weight.shape[0]
     d_product = grad  # [M, G·O]
     if activation is not None:
@@ -187,13 +190,26 @@ def _cpu_backward(d_x, d_weight, d_bias, grad, x, weight, bias, product, activat
             product = grad.new_empty(grad.shape)
             _product(product, x, weight)
         d_product = grad.new_empty(grad.shape)
-        differentiate_into(d_product, d_bias, grad, product, bias, activation, "cpu")
+        differentiate_into(d_product, d_bias, grad, product, bias, activation, impl)
     elif d_bias.numel():
-        differentiate_into(d_x.new_empty(0), d_bias, grad, grad, None, None, "cpu")
+        differentiate_into(d_x.new_empty(0), d_bias, grad, grad, None, None, impl)
     if d_x.numel():
         _product(d_x, d_product, weight.transpose(1, 2))
     if d_weight.numel():
         torch.bmm(_groups(x, groups).transpose(1, 2), _groups(d_product, groups), out=d_weight)
+
+
+def _triton_forward(out, product, x, weight, bias, activation):
+    from bertkernels.kernels import grouped_linear as kernel
+
+    kernel.forward(out, product, x, weight, bias, activation)
+
+
+def _triton_backward(d_x, d_weight, d_bias, grad, x, weight, bias, product, activation):
+    from bertkernels.kernels import grouped_linear as kernel
+
+    wanted = (gradient if gradient.numel() else None for gradient in (d_x, d_weight, d_bias))
+    kernel.backward(*wanted, grad, x, weight, bias, product, activation)
 
 
 def _reference_forward(out, product, x, weight, bias, activation):
@@ -209,11 +225,26 @@ def _reference_backward(d_x, d_weight, d_bias, grad, x, weight, bias, product, a
             gradient.copy_(value)
 
 
+# "cpu" and "torch" are the same library calls; after them "torch" takes the best bias_activation there is.
 launch_forward = dispatch.Launchers(
-    "grouped_linear", {"cpu": _cpu_forward, "reference": _reference_forward}, compiled_as="bias_activation"
+    "grouped_linear",
+    {
+        "cpu": functools.partial(_library_forward, "cpu"),
+        "torch": functools.partial(_library_forward, ""),
+        "triton": _triton_forward,
+        "reference": _reference_forward,
+    },
+    compiled_as="bias_activation",
 )
 launch_backward = dispatch.Launchers(
-    "grouped_linear", {"cpu": _cpu_backward, "reference": _reference_backward}, compiled_as="bias_activation"
+    "grouped_linear",
+    {
+        "cpu": functools.partial(_library_backward, "cpu"),
+        "torch": functools.partial(_library_backward, ""),
+        "triton": _triton_backward,
+        "reference": _reference_backward,
+    },
+    compiled_as="bias_activation",
 )
 
 
