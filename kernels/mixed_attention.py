@@ -8,6 +8,7 @@ import torch
 import triton
 
 from . import light_conv, tuning
+from .channels import chunk_size
 from .dropout import dropped_of
 from .dtypes import sum_dtype, triton_dtype
 from .launch import grid, on_device_of
@@ -247,9 +248,15 @@ def _tiles(kernel: str, dtype: torch.dtype, D: int, dropout: bool) -> Mapping[st
 def _convolution(
     kernel: str, device: torch.device, dtype: torch.dtype, D: int, K: int, num_warps: int
 ) -> Mapping[str, int]:
-    """As `light_conv` alone has it, with as many rows a warp."""
-    alone = light_conv.configuration(
-        "light_conv_fwd" if kernel == "mixed_attention_fwd" else "light_conv_bwd", device, dtype, D, K
-    )
-    rows = alone["ROWS"] * num_warps // alone["num_warps"]
-    return {**{name: alone[name] for name in ("TAPS", "GROUP", "CHUNK")}, "K": K, "LEFT": (K - 1) // 2, "ROWS": rows}
+    """How a program convolves: as `light_conv` alone has it, with as many rows a warp.
+
+    Backward, 16 bytes of a token side by side, so that each row is one thread's: sums over a row's channels then stay
+    with the thread that wants them, where several warps would meet at a barrier for each.
+    """
+    if kernel == "mixed_attention_fwd":
+        alone = light_conv.configuration("light_conv_fwd", device, dtype, D, K)
+        group, chunk, rows = alone["GROUP"], alone["CHUNK"], alone["ROWS"] * num_warps // alone["num_warps"]
+    else:
+        alone = light_conv.configuration("light_conv_bwd", device, dtype, D, K)
+        group, chunk, rows = 2, chunk_size(D, 16 // dtype.itemsize), 32 * num_warps
+    return {"TAPS": alone["TAPS"], "GROUP": group, "ROWS": rows, "CHUNK": chunk, "K": K, "LEFT": (K - 1) // 2}

@@ -22,11 +22,11 @@ gradient of their output is zero.
 
 What the functions here hand each other:
     rows     (pointer, stride): see `strides.rows_at`, of the sequence's first token
-    tile     (i_position, length, room): see `sequences.locate_tile`
-    bias     (pointer, stride, top) of the sequence's keys, or None
-    draw     see `dropout.keep_mask`, or None for no dropout
+    tile     (i_position, length, room): see `tiles.locate_tile`
+    bias     (pointer, stride, top) of the sequence's keys; empty for no bias
+    draw     see `dropout.keep_mask`; empty for no dropout
     scales   (factor of the scores' exponents, factor of the gradients, dropped); query or key has the factor's sign
-    parts    a row's channels, a tuple of [ROWS, part]: see `channels`
+    parts    a row's channels, a tuple of [ROWS, part]: see `parts`
 """
 
 import triton
@@ -51,26 +51,39 @@ _VARYING = [
 
 
 @triton.jit
-def bias_of_sequence(p_key_bias, i_batch, i_token, stride_b, stride_t, length, KEYS: tl.constexpr, WIDE: tl.constexpr):
-    """`bias` of the sequence's keys."""
-    p_bias = p_key_bias + i_batch * stride_b + i_token * stride_t
-    b_top = tl.full([KEYS], float("-inf"), WIDE)
-    for i_key in range(0, length, KEYS):
-        o_key = i_key + tl.arange(0, KEYS)  # [KEYS]
-        b_bias = tl.load(p_bias + o_key * stride_t, mask=o_key < length, other=float("-inf")).to(WIDE)
-        b_top = tl.maximum(b_top, b_bias)
-    top = tl.max(b_top, axis=0)
-    return p_bias, stride_t, tl.where(top == float("-inf"), 0.0, top)
-
-
-@triton.jit
-def scales_of(scale, bias, dropped, WIDE: tl.constexpr):
-    """`scales`. Beside a bias of -1e30 and less, scores are lost to rounding: they count as 0."""
+def score_options(
+    p_key_bias,
+    p_seed,
+    scale,
+    dropped,
+    stride_b,
+    stride_t,
+    i_sequence,
+    place,
+    length,
+    KEYS: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """`bias`, `draw` and `scales` of the sequence and head at `place`."""
+    i_batch, i_token, i_head = place
     scale = tl.full([], scale, WIDE)
-    exponents = tl.abs(scale) * _LOG2E
-    if bias is not None:
-        exponents = tl.where(bias[2] < -1e30, 0.0, exponents)
-    return exponents, scale, dropped
+    exponent_scale = tl.abs(scale) * _LOG2E
+    bias = ()
+    if p_key_bias is not None:
+        p_bias = p_key_bias + i_batch * stride_b + i_token * stride_t
+        b_top = tl.full([KEYS], float("-inf"), WIDE)
+        for i_key in range(0, length, KEYS):
+            o_key = i_key + tl.arange(0, KEYS)  # [KEYS]
+            b_bias = tl.load(p_bias + o_key * stride_t, mask=o_key < length, other=float("-inf")).to(WIDE)
+            b_top = tl.maximum(b_top, b_bias)
+        top = tl.max(b_top, axis=0)
+        # Beside a bias of -1e30 and less scores are lost to rounding: they count as 0.
+        exponent_scale = tl.where(top < -1e30, 0.0, exponent_scale)
+        bias = (p_bias, stride_t, tl.where(top == float("-inf"), 0.0, top))
+    draw = ()
+    if p_seed is not None:
+        draw = (tl.load(p_seed), i_sequence, i_head)
+    return bias, draw, (exponent_scale, scale, dropped)
 
 
 @triton.jit
@@ -86,7 +99,7 @@ def with_sign_of(scale, b_parts):
 def exponents_of_bias(bias, o_key, length, WIDE: tl.constexpr):
     """What the bias of keys o_key adds to their scores' exponents, -inf past the sequence: [KEYS]."""
     m_key = o_key < length
-    if bias is None:
+    if len(bias) == 0:
         return tl.where(m_key, 0.0, float("-inf")).to(WIDE)
     else:
         p_bias, stride, top = bias
@@ -177,13 +190,13 @@ def attend(
         b_shrink = tl.exp2(b_most - b_base)  # [QUERIES]
         b_most = b_largest
         b_total = b_total * b_shrink + tl.sum(b_weights, axis=1)
-        if draw is not None:
+        if len(draw) > 0:
             b_weights = tl.where(keep_mask(draw, dropped, i_query, i_key, QUERIES, KEYS, False), b_weights, 0.0)
         b_values = load_parts(values, o_key, o_key < length, D, PARTS)
         b_sums = add_products(multiplied(b_sums, b_shrink[:, None]), b_weights, b_values, WIDE)
     b_nothing = b_total == 0.0  # [QUERIES]
     b_share = tl.where(b_nothing, 0.0, 1.0 / tl.where(b_nothing, 1.0, b_total))  # [QUERIES]
-    if draw is not None:
+    if len(draw) > 0:
         b_share *= keep_scale(dropped, WIDE)
     m_room = o_query < room
     store_parts(out, o_query, m_room, zeros_outside(m_query, multiplied(b_sums, b_share[:, None])), D, PARTS)
@@ -240,7 +253,7 @@ def differentiate_queries(
         b_weights = tl.exp2(b_exponents - b_lse[:, None])  # [QUERIES, KEYS]
         b_values = load_parts(values, o_key, o_key < length, D, PARTS)
         b_d_weights = products(b_grads, b_values, WIDE)  # [QUERIES, KEYS]
-        if draw is not None:
+        if len(draw) > 0:
             b_keep = keep_mask(draw, dropped, i_query, i_key, QUERIES, KEYS, False)
             b_d_weights = tl.where(b_keep, b_d_weights * keep_scale(dropped, WIDE), 0.0)
         b_d_scores = b_weights * (b_d_weights - b_delta[:, None])  # [QUERIES, KEYS]
@@ -284,13 +297,13 @@ def differentiate_keys(
         b_queries = load_parts(queries, o_query, m_query, D, PARTS)
         b_lse = tl.load(p_terms + o_query, mask=m_query, other=float("inf"))  # [QUERIES]: none past the sequence
         b_exponents = products(b_keys, b_queries, WIDE) * exponent_scale  # [KEYS, QUERIES]
-        if bias is not None:  # keys past the sequence reach their own rows alone
+        if len(bias) > 0:  # keys past the sequence reach their own rows alone
             b_exponents += exponents_of_bias(bias, o_key, length, WIDE)[:, None]
         b_weights = tl.exp2(b_exponents - b_lse[None, :])  # [KEYS, QUERIES]
         b_grads = load_parts(grads, o_query, m_query, D, PARTS)
         b_d_weights = products(b_values, b_grads, WIDE)  # [KEYS, QUERIES]
         b_kept = b_weights
-        if draw is not None:
+        if len(draw) > 0:
             b_keep = keep_mask(draw, dropped, i_query, i_key, QUERIES, KEYS, True)
             b_kept = tl.where(b_keep, b_weights, 0.0)
             b_d_weights = tl.where(b_keep, b_d_weights * keep_scale(dropped, WIDE), 0.0)
@@ -298,7 +311,7 @@ def differentiate_keys(
         b_delta = tl.load(p_terms + plane + o_query, mask=m_query, other=0.0)  # [QUERIES]
         b_d_scores = b_weights * (b_d_weights - b_delta[None, :])  # [KEYS, QUERIES]
         b_d_keys = add_products(b_d_keys, b_d_scores, b_queries, WIDE)
-    if draw is not None:
+    if len(draw) > 0:
         b_d_values = multiplied(b_d_values, keep_scale(dropped, WIDE))
     store_parts(d_keys, o_key, o_key < room, zeros_outside(m_key, multiplied(b_d_keys, scale)), D, PARTS)
     store_parts(d_values, o_key, o_key < room, zeros_outside(m_key, b_d_values), D, PARTS)
@@ -388,17 +401,21 @@ def mixed_attention_fwd_kernel(
         queries = rows_at(p_query, place, stride_query_b, stride_query_t, stride_query_h, UNIT)
         keys = rows_at(p_key, place, stride_key_b, stride_key_t, stride_key_h, UNIT)
         values = rows_at(p_value, place, stride_value_b, stride_value_t, stride_value_h, UNIT)
-        bias = None
-        if p_key_bias is not None:
-            bias = bias_of_sequence(
-                p_key_bias, i_batch, i_token, stride_key_bias_b, stride_key_bias_t, tile[1], KEYS, WIDE
-            )
-        draw = None
-        if p_seed is not None:
-            draw = (tl.load(p_seed), i_sequence, i_head)
-        scales = scales_of(scale, bias, dropped, WIDE)
+        bias, draw, scales = score_options(
+            p_key_bias,
+            p_seed,
+            scale,
+            dropped,
+            stride_key_bias_b,
+            stride_key_bias_t,
+            i_sequence,
+            place,
+            tile[1],
+            KEYS,
+            WIDE,
+        )
         attend(out, lse, queries, keys, values, bias, draw, scales, tile, D, PARTS, QUERIES, KEYS, WIDE)
-    else:  # names of its own: Triton would merge the branches' variables
+    elif conv_heads > 0:  # names of its own: Triton would merge the branches' variables
         i_conv = i_program - attention_programs
         i_conv_head = i_conv % conv_heads
         b_batch, b_token, group = locate_groups(
@@ -523,15 +540,19 @@ def mixed_attention_bwd_query_kernel(
         queries = rows_at(p_query, place, stride_query_b, stride_query_t, stride_query_h, UNIT)
         keys = rows_at(p_key, place, stride_key_b, stride_key_t, stride_key_h, UNIT)
         values = rows_at(p_value, place, stride_value_b, stride_value_t, stride_value_h, UNIT)
-        bias = None
-        if p_key_bias is not None:
-            bias = bias_of_sequence(
-                p_key_bias, i_batch, i_token, stride_key_bias_b, stride_key_bias_t, tile[1], KEYS, WIDE
-            )
-        draw = None
-        if p_seed is not None:
-            draw = (tl.load(p_seed), i_sequence, i_head)
-        scales = scales_of(scale, bias, dropped, WIDE)
+        bias, draw, scales = score_options(
+            p_key_bias,
+            p_seed,
+            scale,
+            dropped,
+            stride_key_bias_b,
+            stride_key_bias_t,
+            i_sequence,
+            place,
+            tile[1],
+            KEYS,
+            WIDE,
+        )
         differentiate_queries(
             d_queries,
             query_terms,
@@ -551,7 +572,7 @@ def mixed_attention_bwd_query_kernel(
             KEYS,
             WIDE,
         )
-    else:
+    elif conv_heads > 0:
         i_conv = i_program - attention_programs
         i_conv_head = i_conv % conv_heads
         b_batch, b_token, group = locate_groups(
@@ -650,13 +671,19 @@ def mixed_attention_bwd_key_kernel(
     queries = rows_at(p_query, place, stride_query_b, stride_query_t, stride_query_h, UNIT)
     keys = rows_at(p_key, place, stride_key_b, stride_key_t, stride_key_h, UNIT)
     values = rows_at(p_value, place, stride_value_b, stride_value_t, stride_value_h, UNIT)
-    bias = None
-    if p_key_bias is not None:
-        bias = bias_of_sequence(p_key_bias, i_batch, i_token, stride_key_bias_b, stride_key_bias_t, tile[1], KEYS, WIDE)
-    draw = None
-    if p_seed is not None:
-        draw = (tl.load(p_seed), i_sequence, i_head)
-    scales = scales_of(scale, bias, dropped, WIDE)
+    bias, draw, scales = score_options(
+        p_key_bias,
+        p_seed,
+        scale,
+        dropped,
+        stride_key_bias_b,
+        stride_key_bias_t,
+        i_sequence,
+        place,
+        tile[1],
+        KEYS,
+        WIDE,
+    )
     differentiate_keys(
         d_keys,
         d_values,
