@@ -16,7 +16,7 @@ from static_table import ROOT, TARGETS, Row
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from static_cases import bias_activation  # noqa: E402
+from static_cases import bias_activation, depthwise_conv  # noqa: E402
 
 from bertkernels.kernels import light_conv, light_conv_kernels  # noqa: E402
 from bertkernels.kernels.dtypes import triton_dtype  # noqa: E402
@@ -63,6 +63,7 @@ def compile_light_conv(kernel: str, target: int, dtype: str, D: int, K: int, for
 
 OPS = {
     "bias_activation": (bias_activation.cases, bias_activation.compile_case),
+    "depthwise_conv": (depthwise_conv.cases, depthwise_conv.compile_case),
     "light_conv": (light_conv_cases, compile_light_conv),
 }
 

@@ -140,7 +140,7 @@ def _plan(
     if kernel == "depthwise_conv_bwd":
         programs *= rounds(taps)
     warps = 2112 if kernel == "depthwise_conv_fwd" else 1056  # 16 and 8 a multiprocessor
-    chunks = chunk_count(tiles, triton.cdiv(warps, programs * constants["num_warps"]))
+    chunks = chunk_count(tiles, warps // (programs * constants["num_warps"]))
     side_by_side = shape[-2] == 1 or all(tensor[-2] == channels for tensor in strides)
     strides = [token_strides((*shape[:-1], 1, 1), (*tensor[:-1], 0, 1))[:2] for tensor in strides]  # of batch and token
     unit = common_unit(*strides)
@@ -156,11 +156,11 @@ def chunk_count(tiles: int, wanted: int) -> int:
     """How many chunks the tiles are dealt out to, where `wanted` give a GPU of 132 multiprocessors enough to do.
 
     A chunk begins with reading its kernels and, backward, ends with writing its shares, which more tiles a chunk make
-    up for. Of 32 tiles or more they are cut further, up to 256 chunks, so that the longest does not run alone for long.
-    The number is odd, for rows of tokens are often a power of two of tiles: with an even one, the tiles of a chunk
-    could lie at one place of each row, all of them padding.
+    up for. Chunks of more than 32 tiles are cut further, up to 256 chunks, so that the longest does not run alone for
+    long. The number is odd, for rows of tokens are often a power of two of tiles: with an even one, the tiles of a
+    chunk could lie at one place of each row, all of them padding.
     """
-    most = max(wanted, min(triton.cdiv(tiles, 32), 256))
+    most = (max(wanted, min(triton.cdiv(tiles, 32), 256)) - 1) | 1
     return tiles if tiles <= most else triton.cdiv(tiles, triton.cdiv(tiles, most)) | 1
 
 

@@ -58,7 +58,7 @@ class HeadRows {
       storage_.widen(from, to, width_);
       // the next head's row, which is wanted soon, mostly lies behind this one's
       const char* next = from + width_ * storage_.bytes;
-      for (std::int64_t b = 0; b < width_ * storage_.bytes; b += 64) __builtin_prefetch(next + b);
+      for (std::int64_t b = 0; b < width_ * storage_.bytes; b += 64) __builtin_prefetch(next + b), __builtin_prefetch(from + 8*step_ + b);
       for (std::int64_t d = width_; d < padded; ++d) to[d] = A(0);
       if (factor != A(1)) {
         for (std::int64_t d = 0; d < padded; d += Vector<A>::lanes) store(to + d, load(to + d) * factor);

@@ -329,14 +329,14 @@ void check_sizes(const char* name, const DepthwiseConvShape& shape) {
   }
 }
 
-// The groups that a call's tiles make where a group has `blocks` blocks. As many as give a GPU of 132 multiprocessors
-// `resident` blocks each: a block begins with its kernels and ends with its share, which more tiles a group make up for.
-// Of 16 tiles or more they are cut further, up to 256 groups, so that the longest does not run alone for long. The number
-// is odd, for rows of tokens are often a power of two of tiles: with an even one, the tiles of a group could lie at one
-// place of each row, all of them padding.
+// The groups that a call's tiles make where a group has `blocks` blocks. As many as a GPU of 132 multiprocessors can run
+// at once with `resident` blocks each: a block begins with its kernels and ends with its share, which more tiles a group
+// make up for. Groups of more than 16 tiles are cut further, up to 256 groups, so that the longest does not run alone for
+// long. The number is odd, for rows of tokens are often a power of two of tiles: with an even one, the tiles of a group
+// could lie at one place of each row, all of them padding.
 Groups make_groups(const Sequences& sequences, std::int64_t blocks, std::int64_t resident) {
   const std::int64_t tiles = count_tiles<kTile>(sequences), cut = std::min<std::int64_t>(ceil_div(tiles, 16), 256);
-  const std::int64_t most = std::max(ceil_div(132 * resident, blocks), cut);
+  const std::int64_t most = (std::max(132 * resident / blocks, cut) - 1) | 1;
   return {tiles, tiles <= most ? tiles : ceil_div(tiles, ceil_div(tiles, most)) | 1};
 }
 

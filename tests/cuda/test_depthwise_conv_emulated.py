@@ -124,6 +124,17 @@ def test_groups_of_many_tiles(emulated_depthwise_conv, taps):
         assert_right(run(emulated_depthwise_conv, *arguments), *arguments)
 
 
+@pytest.mark.parametrize("batches, tokens", [(32, 512), (128, 128), (1, 1), (3, 1000), (4096, 512)])
+@pytest.mark.parametrize("channels", [64, 256, 384, 768])
+def test_groups_fill_a_gpu_once_or_are_many(emulated_depthwise_conv, channels, batches, tokens):
+    """In bf16 and with 9 taps, which are blocks of 64 channels, four a multiprocessor."""
+    sums = emulated_depthwise_conv.count("sums", (batches, tokens, channels, 9, 0, 0, False, 2))
+    groups, tiles, steps = sums / (10 * channels), batches * -(-tokens // 64), channels // 64
+    assert groups == tiles or (groups < tiles and groups % 2 == 1)
+    assert groups * steps <= 4 * 132 or tiles / groups > 15
+    assert groups * steps > 2 * 132 or groups == tiles
+
+
 def test_long_rows(emulated_depthwise_conv):
     """Tiles of one group that lie far apart in a row, and rows that end in the middle of padding."""
     x, weight, bias, grad, *_ = problem((4000, 2, 9), torch.float32, "whole", batches=10)

@@ -51,9 +51,9 @@ def test_compiles_as_the_table_says(case):
 
 
 def kernels():
-    from bertkernels.kernels import bias_activation_kernels, shares
+    from bertkernels.kernels import bias_activation_kernels, depthwise_conv_kernels, shares
 
-    for module in (bias_activation_kernels, shares):
+    for module in (bias_activation_kernels, depthwise_conv_kernels, shares):
         yield from (value for name, value in vars(module).items() if name.endswith("_kernel"))
 
 
@@ -75,3 +75,13 @@ def test_bias_activation_moves_16_bytes_at_a_time(kernel, loads, C, dtype, width
     tail = r"\S*\." + re.escape(width)
     assert len(re.findall("ld.global" + tail, ptx)) in (loads, loads + 1)
     assert len(re.findall("st.global" + tail, ptx)) == 2
+
+
+@pytest.mark.parametrize("C", [768, 384, 256])
+@pytest.mark.parametrize("kernel, loads", [("depthwise_conv_fwd", 24), ("depthwise_conv_bwd", 40)])
+def test_depthwise_conv_moves_a_line_a_warp_and_row(kernel, loads, C):
+    """A thread moves two channels of 16 rows and the 8 around them, and in backward of 16 rows of x."""
+    case = {"kernel": kernel, "target": 90, "dtype": "bfloat16", "C": C, "K": 9, "form": "padded"}
+    ptx = static_triton.compile_case("depthwise_conv", **case).ptx
+    assert len(re.findall(r"ld\.global\S*\.b32", ptx)) == loads
+    assert len(re.findall(r"st\.global\S*\.b32", ptx)) == 16

@@ -1,0 +1,63 @@
+"""What of depthwise_conv's Triton kernels stands in the static table."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import triton.language as tl
+from static_table import TARGETS, Row
+
+from bertkernels.kernels import depthwise_conv, depthwise_conv_kernels
+from bertkernels.kernels.dtypes import sum_dtype, triton_dtype
+from bertkernels.kernels.offline import Compiled, compile_kernel
+
+
+def cases() -> Iterator[Row]:
+    for kernel in ("depthwise_conv_fwd", "depthwise_conv_bwd"):
+        for target in TARGETS:
+            for dtype, C, K, form in (
+                ("bfloat16", 768, 9, "padded"),
+                ("bfloat16", 768, 9, "packed"),
+                ("bfloat16", 384, 9, "padded"),
+                ("bfloat16", 256, 9, "padded"),
+                ("float32", 768, 9, "padded"),
+            ):
+                yield {"kernel": kernel, "target": target, "dtype": dtype, "C": C, "K": K, "form": form}
+        for dtype, C, K in (
+            ("float16", 768, 9),
+            ("float64", 768, 9),
+            ("bfloat16", 100, 9),
+            ("bfloat16", 768, 3),
+            ("bfloat16", 768, 15),
+            ("bfloat16", 768, 31),
+        ):
+            yield {"kernel": kernel, "target": 90, "dtype": dtype, "C": C, "K": K, "form": "packed"}
+    for target in TARGETS:
+        yield {
+            "kernel": "depthwise_conv_sum",
+            "target": target,
+            "dtype": "bfloat16",
+            "C": 768,
+            "K": 9,
+            "form": "padded",
+        }
+
+
+def compile_case(kernel: str, target: int, dtype: str, C: int, K: int, form: str) -> Compiled:
+    dtype = getattr(torch, dtype)
+    function = getattr(depthwise_conv_kernels, f"{kernel}_kernel")
+    tensors = {name: triton_dtype(dtype) for name in function.arg_names if name.startswith("p_")}
+    shares = {"p_shares": triton_dtype(sum_dtype(dtype))}
+    if kernel == "depthwise_conv_sum":
+        constants = depthwise_conv.sum_configuration(dtype, C, K)
+        return compile_kernel(function, target, {**tensors, **shares}, constants)
+    constants = depthwise_conv.configuration(kernel, torch.device("cpu"), dtype, C, K)
+    layout = {"UNIT": math.gcd(16, C), "STEP": C, "REVERSED": False, "LEFT": (K - 1) // 2}
+    pointers = {
+        **tensors,
+        **shares,
+        "p_lengths": None,
+        "p_cu_seqlens": tl.int32 if form == "packed" else None,
+        "p_d_x": None if K > constants["TAPS"] else triton_dtype(dtype),
+    }
+    return compile_kernel(function, target, pointers, {**constants, **layout})

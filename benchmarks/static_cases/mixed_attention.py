@@ -1,0 +1,60 @@
+"""What of mixed_attention's Triton kernels stands in the static table."""
+
+from collections.abc import Iterator
+
+import torch
+import triton.language as tl
+from static_table import TARGETS, Row
+
+from bertkernels.kernels import mixed_attention, mixed_attention_kernels
+from bertkernels.kernels.dtypes import sum_dtype, triton_dtype
+from bertkernels.kernels.offline import Compiled, compile_kernel
+
+KERNELS = ("mixed_attention_fwd", "mixed_attention_bwd_query", "mixed_attention_bwd_key")
+
+
+def cases() -> Iterator[Row]:
+    """options: what a launch has beside its tensors: "", "dropout" or "bias"."""
+    for kernel in KERNELS:
+        for target in TARGETS:
+            for dtype, D, form, options in (
+                ("bfloat16", 64, "packed", ""),
+                ("bfloat16", 64, "packed", "dropout"),
+                ("bfloat16", 64, "padded", ""),
+                ("bfloat16", 64, "padded", "bias"),
+                ("bfloat16", 48, "packed", ""),
+                ("bfloat16", 48, "packed", "dropout"),
+                ("bfloat16", 32, "packed", "dropout"),
+                ("float16", 64, "packed", "dropout"),
+                ("float32", 64, "packed", "dropout"),
+                ("float32", 48, "packed", "dropout"),
+                ("float32", 32, "packed", ""),
+            ):
+                yield {
+                    "kernel": kernel,
+                    "target": target,
+                    "dtype": dtype,
+                    "D": D,
+                    "K": 9,
+                    "form": form,
+                    "options": options,
+                }
+
+
+def compile_case(kernel: str, target: int, dtype: str, D: int, K: int, form: str, options: str) -> Compiled:
+    dtype = getattr(torch, dtype)
+    function = getattr(mixed_attention_kernels, f"{kernel}_kernel")
+    extras = (options == "dropout", options == "bias")
+    constants = mixed_attention.configuration(kernel, torch.device("cpu"), dtype, D, K, *extras)
+    wide = triton_dtype(sum_dtype(dtype))
+    pointers = {
+        **{name: triton_dtype(dtype) for name in function.arg_names if name.startswith("p_")},
+        "p_lse": wide,
+        "p_query_terms": wide,
+        "p_terms": wide if K > constants.get("TAPS", K) else None,
+        "p_key_bias": triton_dtype(dtype) if options == "bias" else None,
+        "p_lengths": None,
+        "p_cu_seqlens": tl.int32 if form == "packed" else None,
+        "p_seed": tl.int64 if options == "dropout" else None,
+    }
+    return compile_kernel(function, target, pointers, {**constants, "UNIT": 16})
