@@ -10,6 +10,7 @@
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of bertkernels.";
   m.def("active_isa", &bertkernels::active_isa_name);
+  m.def("is_intel", &bertkernels::is_intel);
 #if defined(BERTKERNELS_WITH_CUDA)
   m.attr("cuda_archs") = pybind11::make_tuple(BERTKERNELS_CUDA_ARCHS);
 #else

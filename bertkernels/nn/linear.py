@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from .. import ops
+from ..ops.linear import onednn_multiplies
 from .activation import ACTIVATIONS, FUSED_NAME
 from .glorot import GlorotLinear
 
@@ -16,15 +17,19 @@ def apply_linear(
 ) -> torch.Tensor:
     """activation(layer(x)), or layer(x) · multiplier.
 
-    Plain `nn.Linear` layers on the CPU go through `bertkernels.ops.linear`. Anything else in their place (adapters,
-    quantised layers) and layers with hooks are called as modules, so that whatever they do takes effect.
+    Plain `nn.Linear` layers on the CPU go through `bertkernels.ops.linear`, unless it would do just what the module
+    does. Anything else in their place (adapters, quantised layers) and layers with hooks are called as modules, so that
+    whatever they do takes effect.
 
     Args:
         layer: a module […, I] → […, O].
         x: […, I].
         activation: a name from `bertkernels.nn.ACTIVATIONS`; multiplier: […, O]; at most one of them.
     """
-    if x.device.type == "cpu" and type(layer) in _PLAIN and calls_alone(layer):
+    alone = activation is None and multiplier is None
+    # torch leaves bf16 to oneDNN by itself
+    same = alone and (x.dtype != torch.float32 or not onednn_multiplies(x.dtype))
+    if not same and x.device.type == "cpu" and type(layer) in _PLAIN and calls_alone(layer):
         fused = None if activation is None else FUSED_NAME[activation]
         return ops.linear(x, layer.weight, layer.bias, activation=fused, multiplier=multiplier, impl="torch")
     out = layer(x)

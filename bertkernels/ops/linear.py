@@ -2,7 +2,7 @@
 
 import torch
 
-from . import checks, dispatch, registry
+from . import checks, dispatch, extension, registry
 from .bias_activation import ACTIVATIONS, activate_into, as_matrix, check_activation, check_bias, differentiate_into
 
 
@@ -19,8 +19,9 @@ def linear(
 
         out[…, o] = activation(Σ_i x[…, i] · weight[o, i] + bias[o]) · multiplier[…, o]
 
-    On the CPU, without gradients, all of it is one call of oneDNN, which finishes each tile of the product while it is
-    in the cache. The multiplier is for ConvBERT's span, which the query multiplies (Jiang et al. 2020, eq. 5).
+    On the CPU, where oneDNN multiplies (`onednn_multiplies`) and no gradient is wanted, all of it is one call, which
+    finishes each tile of the product while it is in the cache. Elsewhere the activation adds the bias as well, in
+    place. The multiplier is for ConvBERT's span, which the query multiplies (Jiang et al. 2020, eq. 5).
 
     Args:
         x: […, I] with a contiguous last dimension.
@@ -168,16 +169,25 @@ _ONEDNN_EPILOGUES = {
     "tanh": ("tanh", ""),
     "sigmoid": ("sigmoid", ""),
 }
-_ONEDNN_DTYPES = (torch.float32, torch.bfloat16)
 # oneDNN makes a kernel for every new shape, about a millisecond, and packed batches bring a new number of rows each
 # time: products whose smallest face has fewer elements are done before that.
 _ONEDNN_LEAST_FACE = 2**15
 
 
+# Of torch's two libraries, MKL has fast code for fp32 on Intel's processors only.
+_MKL_IS_FASTER = extension.has("is_intel") and extension.C.is_intel() and torch.backends.mkl.is_available()
+
+
+def onednn_multiplies(dtype: torch.dtype) -> bool:
+    """Whether `linear` leaves products of this dtype on the CPU to oneDNN, rather than to what `torch.mm` takes."""
+    if dtype == torch.float32 and _MKL_IS_FASTER:
+        return False
+    return dtype in (torch.float32, torch.bfloat16) and torch.backends.mkldnn.is_available()
+
+
 def _onednn_takes(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    there = x.device.type == "cpu" and x.dtype in _ONEDNN_DTYPES and torch.backends.mkldnn.is_available()
     smallest, middle, _ = sorted((*x.shape, weight.shape[0]))
-    return there and smallest * middle >= _ONEDNN_LEAST_FACE
+    return x.device.type == "cpu" and onednn_multiplies(x.dtype) and smallest * middle >= _ONEDNN_LEAST_FACE
 
 
 def _torch_forward(x, weight, bias, multiplier, activation):
@@ -186,12 +196,12 @@ def _torch_forward(x, weight, bias, multiplier, activation):
             return torch.ops.mkldnn._linear_pointwise.binary(x, multiplier, weight, bias, "mul")
         name, algorithm = _ONEDNN_EPILOGUES[activation]
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
-    product = torch.nn.functional.linear(x, weight, bias)
-    if multiplier is not None:
-        return product.mul_(multiplier)
     if activation is not None:
-        activate_into(product, product, None, activation, "")
-    return product
+        product = torch.mm(x, weight.T)
+        activate_into(product, product, bias, activation, "")
+        return product
+    product = torch.nn.functional.linear(x, weight, bias)
+    return product if multiplier is None else product.mul_(multiplier)
 
 
 def _reference_forward(x, weight, bias, multiplier, activation):

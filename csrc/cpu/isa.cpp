@@ -40,4 +40,13 @@ const char* active_isa_name() {
   }
 }
 
+bool is_intel() {
+#if defined(BERTKERNELS_X86)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("intel");
+#else
+  return false;
+#endif
+}
+
 }  // namespace bertkernels

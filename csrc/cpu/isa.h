@@ -18,6 +18,9 @@ enum class Isa : int { kBaseline = 0, kAvx2 = 1, kAvx512 = 2 };
 Isa active_isa();
 const char* active_isa_name();
 
+// Whether Intel made the processor: libraries have code that only those take.
+bool is_intel();
+
 }  // namespace bertkernels
 
 // The result of FUNCTION of the active instruction set's namespace.
