@@ -2,6 +2,7 @@
 // since pybind11's headers take longer to compile than all that is said here; one header an op.
 #include "bindings/attention.h"
 #include "bindings/bias_activation.h"
+#include "bindings/blocks.h"
 #include "bindings/depthwise_conv.h"
 #include "bindings/light_conv.h"
 #include "bindings/residual_norm.h"
@@ -21,4 +22,5 @@ PYBIND11_MODULE(_C, m) {
   bertkernels::bind_depthwise_conv(m);
   bertkernels::bind_bias_activation(m);
   bertkernels::bind_residual_norm(m);
+  bertkernels::bind_blocks(m);
 }

@@ -2,9 +2,10 @@
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
-from transformers.models.convbert.modeling_convbert import ConvBertEncoder, ConvBertLayer
+from transformers.models.convbert.modeling_convbert import ConvBertEncoder
 
 from ..nn import Packing, pack_mask
+from .blocks import FusedConvBertLayer
 
 
 class FusedConvBertEncoder(ConvBertEncoder):
@@ -53,10 +54,8 @@ class UnpaddedConvBertEncoder(FusedConvBertEncoder):
         return output
 
 
-class UnpaddedConvBertLayer(ConvBertLayer):
+class UnpaddedConvBertLayer(FusedConvBertLayer):
     """A layer that takes and returns packed tokens [1, total, C], or with `each_layer` padded ones [B, T, C]."""
-
-    stock = ConvBertLayer
 
     def forward(
         self,

@@ -23,8 +23,12 @@ class FusedConvBertIntermediate(ConvBertIntermediate):
     stock = ConvBertIntermediate
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if not isinstance(self.intermediate_act_fn, GELUActivation):
+        if not self.applies_gelu():
             return self.intermediate_act_fn(self.dense(hidden_states))
         if type(self.dense) is FusedGroupedLinearLayer and calls_alone(self.dense):
             return self.dense(hidden_states, "gelu")
         return apply_linear(self.dense, hidden_states, activation="gelu")
+
+    def applies_gelu(self) -> bool:
+        """Whether the activation is GELU by the error function, of which Hugging Face has a class."""
+        return isinstance(self.intermediate_act_fn, GELUActivation)

@@ -13,6 +13,7 @@ from torch import nn
 from transformers.models.convbert.modeling_convbert import ConvBertLayer, ConvBertModel
 
 from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
+from .blocks import FusedConvBertAttention, FusedConvBertLayer
 from .encoder import FusedConvBertEncoder, UnpaddedConvBertEncoder, UnpaddedConvBertLayer
 from .feed_forward import FusedConvBertIntermediate, FusedGroupedLinearLayer
 from .inputs import broadcast_mask, input_hook, set_input_hook, unpadded_inputs
@@ -21,22 +22,18 @@ from .pooling import UnpaddedConvBertClassificationHead, UnpaddedConvBertSequenc
 from .report import PatchReport, implementations
 from .supported import DECODER, reason_against
 
-_PADDED = (
+_COMMON = (
+    FusedConvBertAttention,
     FusedConvBertSelfAttention,
     FusedSeparableConv1D,
     FusedGroupedLinearLayer,
     FusedConvBertIntermediate,
     FusedConvBertSelfOutput,
     FusedConvBertOutput,
-    FusedConvBertEncoder,
 )
+_PADDED = (*_COMMON, FusedConvBertLayer, FusedConvBertEncoder)
 _UNPADDED = (
-    FusedConvBertSelfAttention,
-    FusedSeparableConv1D,
-    FusedGroupedLinearLayer,
-    FusedConvBertIntermediate,
-    FusedConvBertSelfOutput,
-    FusedConvBertOutput,
+    *_COMMON,
     UnpaddedConvBertEncoder,
     UnpaddedConvBertLayer,
     UnpaddedConvBertClassificationHead,
@@ -76,7 +73,7 @@ def patch(model: nn.Module, *, unpad: bool = False) -> PatchReport:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"patch: model must be a torch.nn.Module, got {type(model).__name__}")
-    swaps, left_alone = _plan(model, _REPLACEMENTS[unpad])
+    swaps, left_alone = _plan(model, unpad)
     if not swaps and not left_alone:
         looked_for = ", ".join(stock.__name__ for stock in _REPLACEMENTS[False])
         raise ValueError(f"patch: found no ConvBERT layers in {type(model).__name__}; looked for {looked_for}")
@@ -114,8 +111,9 @@ def patched(model: nn.Module, *, unpad: bool = False) -> Iterator[PatchReport]:
             set_input_hook(module, hook)
 
 
-def _plan(model: nn.Module, replacements: dict[type, type]) -> tuple[list[tuple[nn.Module, type]], dict[str, str]]:
+def _plan(model: nn.Module, unpad: bool) -> tuple[list[tuple[nn.Module, type]], dict[str, str]]:
     """Modules with the classes they get, and reasons by name of those that must be left alone."""
+    replacements = _REPLACEMENTS[unpad]
     in_decoders = {
         part
         for layer in model.modules()
@@ -126,7 +124,7 @@ def _plan(model: nn.Module, replacements: dict[type, type]) -> tuple[list[tuple[
     for name, module in model.named_modules():
         stock = _STOCK.get(type(module), type(module))
         if stock in replacements:
-            reason = DECODER if module in in_decoders else reason_against(module)
+            reason = DECODER if module in in_decoders else reason_against(module, unpad)
         elif isinstance(module, tuple(replacements)):
             reason = f"it is a {stock.__name__}, a subclass that may compute something else"
         else:

@@ -11,8 +11,9 @@ from transformers.models.convbert.modeling_convbert import (
 DECODER = "decoder layers and cross-attention are not what the fused ops compute"
 
 
-def reason_against(module: nn.Module) -> str:
-    """Why this module must be left as it is; the empty string where it can be replaced."""
+def reason_against(module: nn.Module, unpad: bool = False) -> str:
+    """Why this module must be left as it is; the empty string where it can be replaced, with `unpad` by what runs on
+    packed tokens."""
     if "forward" in vars(module):
         return "its forward was replaced on the instance (accelerate's device hooks do so): patch before that"
     if isinstance(module, ConvBertSelfAttention):
@@ -21,7 +22,7 @@ def reason_against(module: nn.Module) -> str:
         return _against_convolution(module)
     if isinstance(module, GroupedLinearLayer):
         return _against_grouped_linear(module)
-    if isinstance(module, ConvBertLayer) and module.chunk_size_feed_forward > 0:
+    if unpad and isinstance(module, ConvBertLayer) and module.chunk_size_feed_forward > 0:
         return "chunk_size_feed_forward splits padded batches"
     return ""
 

@@ -6,8 +6,9 @@ from torch import nn
 from .. import ops
 from .attention import attention_probs, split_width
 from .depthwise import DepthwiseConv1d
+from .inference import LINEAR, mixed_block
 from .layout import ALL_TOKENS, Layout
-from .linear import apply_linear
+from .linear import apply_linear, calls_alone
 
 
 class MixedAttention(nn.Module):
@@ -51,17 +52,7 @@ class MixedAttention(nn.Module):
         shape = (self.heads, self.head_size)
         x = layout.clear_padding(x)
         query = apply_linear(self.query, x).unflatten(-1, shape)  # [B, T, H, D]
-        conv_logits = ops.span_conv_logits(  # [B, T, H, K]
-            x,
-            query,
-            self.depthwise.weight,
-            self.pointwise.weight,
-            self.pointwise.bias,
-            self.conv_kernel.weight,
-            self.conv_kernel.bias,
-            lengths=layout.lengths,
-            cu_seqlens=layout.cu_seqlens,
-        )
+        conv_logits = self._conv_logits(x, query, layout)  # [B, T, H, K]
         context = ops.mixed_attention(  # [B, T, 2·H·D]
             query,
             apply_linear(self.key, x).unflatten(-1, shape),
@@ -75,6 +66,45 @@ class MixedAttention(nn.Module):
             max_seqlen=layout.max_seqlen,
         )
         return apply_linear(self.output, context)
+
+    def _conv_logits(self, x: torch.Tensor, query: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """The kernels before their softmax, [B, T, H, K]: one op where plain layers do just that."""
+        sequences = {"lengths": layout.lengths, "cu_seqlens": layout.cu_seqlens}
+        if all(type(layer) in LINEAR and calls_alone(layer) for layer in (self.pointwise, self.conv_kernel)):
+            return ops.span_conv_logits(
+                x,
+                query,
+                self.depthwise.weight,
+                self.pointwise.weight,
+                self.pointwise.bias,
+                self.conv_kernel.weight,
+                self.conv_kernel.bias,
+                **sequences,
+            )
+        span = ops.depthwise_conv(x, self.depthwise.weight, **sequences)  # [B, T, C]
+        keys = apply_linear(self.pointwise, span) * query.flatten(-2)  # [B, T, H·D]
+        return apply_linear(self.conv_kernel, keys).unflatten(-1, (self.heads, -1))
+
+    def infer_block(self, x: torch.Tensor, layout: Layout, norm: nn.Module, dropout: nn.Module) -> torch.Tensor | None:
+        """norm(x + dropout(self(x))) as one op, or None where modules must be called."""
+        if layout.lengths is not None or (self.training and self.dropout):
+            return None
+        layers = (self.query, self.key, self.value, self.conv_value, self.pointwise, self.conv_kernel, self.output)
+        if not all(type(layer) in LINEAR for layer in layers) or not calls_alone(self.depthwise):
+            return None
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        return mixed_block(
+            layers,
+            weights,
+            biases,
+            self.depthwise.weight,
+            self.heads,
+            norm,
+            dropout,
+            x,
+            layout.attention_mask,
+            layout.cu_seqlens,
+        )
 
     def attention_probs(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """Maps [B, H, T, T] of the attention heads for x [B, T, C], before dropout. Padded form only."""

@@ -5,6 +5,7 @@ from torch import nn
 
 from .. import ops
 from ..ops import dispatch
+from .inference import is_plain_norm
 from .layout import ALL_TOKENS, Layout
 from .linear import calls_alone
 
@@ -13,7 +14,8 @@ class PostNorm(nn.Module):
     """y = LayerNorm(x + dropout(function(x, layout))) (Vaswani et al. 2017, §3.1).
 
     Args:
-        function: a sub-layer, called with (x, layout).
+        function: a sub-layer, called with (x, layout). If it has infer_block(x, layout, norm, dropout), that may
+            return what the whole frame returns, or None.
         hidden_size: C.
         dropout: on the sub-layer's output, in training.
         eps: of the LayerNorm; BERT's 1e-12.
@@ -27,6 +29,10 @@ class PostNorm(nn.Module):
 
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x [B, T, C], or packed [total, C] → the same shape."""
+        if hasattr(self.function, "infer_block") and calls_alone(self.function):
+            out = self.function.infer_block(x, layout, self.norm, self.dropout)
+            if out is not None:
+                return out
         return apply_residual_norm(self.norm, self.dropout, self.function(x, layout), x)
 
 
@@ -47,13 +53,4 @@ def apply_residual_norm(norm: nn.Module, dropout: nn.Module, x: torch.Tensor, re
 
 
 def _fused(norm: nn.Module, dropout: nn.Module) -> bool:
-    return (
-        type(norm) is nn.LayerNorm
-        and norm.weight is not None
-        and norm.bias is not None
-        and len(norm.normalized_shape) == 1
-        and type(dropout) is nn.Dropout
-        and dropout.p < 1
-        and calls_alone(norm)
-        and calls_alone(dropout)
-    )
+    return is_plain_norm(norm) and type(dropout) is nn.Dropout and dropout.p < 1 and calls_alone(dropout)

@@ -4,10 +4,12 @@ from .attention import attention
 from .bias_activation import bias_activation
 from .depthwise_conv import depthwise_conv
 from .dispatch import can_run, use
+from .feed_forward_block import feed_forward_block
 from .grouped_linear import grouped_linear
 from .light_conv import light_conv
 from .linear import linear
 from .mixed_attention import mixed_attention
+from .mixed_block import mixed_block
 from .residual_norm import residual_norm
 from .span_conv import span_conv, span_conv_logits
 
@@ -18,10 +20,12 @@ __all__ = [
     "bias_activation",
     "can_run",
     "depthwise_conv",
+    "feed_forward_block",
     "grouped_linear",
     "light_conv",
     "linear",
     "mixed_attention",
+    "mixed_block",
     "residual_norm",
     "span_conv",
     "span_conv_logits",

@@ -127,6 +127,11 @@ ACTIVATIONS: dict[str | None, tuple[Callable, Callable]] = {
 _NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
 
 
+def activation_number(activation: str | None) -> int:
+    """The compiled code's number of an activation."""
+    return _NUMBERS[activation]
+
+
 # -- the registered op: (x, bias, activation, impl) --------------------------------------------------------------------
 
 
@@ -213,7 +218,7 @@ def _cpu_backward(d_x, d_bias, grad, x, bias, activation):
 
 def _shape(x, activation):
     """M, C, the activation's and the dtype's number, as the compiled code takes them."""
-    return *x.shape, _NUMBERS[activation], extension.DTYPES[x.dtype]
+    return *x.shape, activation_number(activation), extension.DTYPES[x.dtype]
 
 
 def _triton_forward(out, x, bias, activation):

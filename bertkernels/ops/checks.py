@@ -26,6 +26,20 @@ def shape(op: str, name: str, x: torch.Tensor, expected: tuple[int, ...], descri
         raise ValueError(f"{op}: {name} must be {described} = {list(expected)}, got {list(x.shape)}")
 
 
+def vector(op: str, name: str, x: torch.Tensor | None, size: int, like: torch.Tensor) -> None:
+    """`x` is None or a contiguous [size] of `like`'s dtype and device, where `like` is the argument x."""
+    if x is not None:
+        tensor(op, name, x, 1, f"[{size}]")
+        shape(op, name, x, (size,), "one number a channel")
+        alike(op, name, x, "x", like)
+
+
+def no_gradients(op: str, *inputs: torch.Tensor | None) -> None:
+    """None of the inputs asks for a gradient, which this op would not compute."""
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+        raise RuntimeError(f"{op}: this op is for inference and has no gradients: call it under torch.no_grad()")
+
+
 def alike(op: str, name: str, x: torch.Tensor, like_name: str, like: torch.Tensor) -> None:
     """`x` has the dtype and the device of `like`. Under autocast dtypes may differ: the op casts both."""
     if x.device != like.device:

@@ -82,7 +82,8 @@ def can_run(op: str, impl: str, device: torch.device | str) -> tuple[bool, str]:
         return False, extension.REASON
     if not extension.has(f"{_launchers[op].compiled_as}_forward_{impl}"):
         return False, f"the extension was built without {op} for {impl}; build it with: {extension.BUILD_COMMAND}"
-    return True, ""
+    lacking = _launchers[op].needs.get(impl, str)()
+    return not lacking, lacking
 
 
 class Launchers:
@@ -93,6 +94,7 @@ class Launchers:
         functions: implementation name → function; all take the same arguments.
         compiled_as: the op whose compiled functions the cpu and cuda implementations call, if not its own.
         preference: device type → implementations, best first.
+        needs: implementation name → function that tells what it lacks on this machine, the empty string if nothing.
     """
 
     def __init__(
@@ -101,11 +103,13 @@ class Launchers:
         functions: Mapping[str, Callable],
         compiled_as: str | None = None,
         preference: Mapping[str, tuple[str, ...]] = PREFERENCE,
+        needs: Mapping[str, Callable[[], str]] | None = None,
     ):
         self.op = op
         self.compiled_as = compiled_as or op
         self.functions = dict(functions)
         self.preference = preference
+        self.needs = dict(needs or {})
         self._chosen: dict[tuple[str, str], str] = {}
         _launchers.setdefault(op, self)
 

@@ -175,6 +175,8 @@ def test_report(make_model):
     report = bertkernels.patch(make_model("ConvBertForMaskedLM", num_groups=2))
     assert report.swapped == {
         "ConvBertEncoder": 1,
+        "ConvBertLayer": 2,
+        "ConvBertAttention": 2,
         "ConvBertSelfAttention": 2,
         "SeparableConv1D": 2,
         "ConvBertSelfOutput": 2,
@@ -206,7 +208,7 @@ class TestLeftAlone:
 
     def test_decoders_and_cross_attention(self, make_model):
         reasons = self.reasons(make_model(is_decoder=True, add_cross_attention=True))
-        assert len(reasons) == 16 and all("cross-attention" in why for why in reasons.values())
+        assert len(reasons) == 22 and all("cross-attention" in why for why in reasons.values())
 
     def test_subclasses(self, make_model, make_batch):
         class Custom(modeling_convbert.ConvBertSelfAttention):

@@ -1,0 +1,84 @@
+"""ConvBERT's sub-layers, each as one op where that computes the same (see `bertkernels.nn.inference`), in the place of
+Hugging Face's classes."""
+
+import torch
+from transformers.models.convbert.modeling_convbert import ConvBertAttention, ConvBertLayer
+
+from ..nn import Packing, calls_alone
+from ..nn.inference import LINEAR, feed_forward_block, mixed_block
+from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
+from .feed_forward import FusedConvBertIntermediate, FusedGroupedLinearLayer
+from .output import FusedConvBertOutput, FusedConvBertSelfOutput
+
+
+class FusedConvBertAttention(ConvBertAttention):
+    """Mixed attention with its output layer, residual connection and norm."""
+
+    stock = ConvBertAttention
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,  # [B, T, C]; packed [1, total, C]
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        if encoder_hidden_states is None and not kwargs.get("output_attentions", True):
+            out = self._infer_block(hidden_states, attention_mask, kwargs.get("packing"))
+            if out is not None:
+                return out
+        return super().forward(hidden_states, attention_mask, encoder_hidden_states, **kwargs)
+
+    def _infer_block(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, packing: Packing | None
+    ) -> torch.Tensor | None:
+        inner, end = self.self, self.output
+        if type(inner) is not FusedConvBertSelfAttention or type(end) is not FusedConvBertSelfOutput:
+            return None
+        span = inner.key_conv_attn_layer
+        if type(span) is not FusedSeparableConv1D or not all(map(calls_alone, (inner, end, span))):
+            return None
+        if inner.dropout.training and inner.dropout.p:
+            return None
+        values, kernel = inner.conv_out_layer, inner.conv_kernel_layer
+        layers = (inner.query, inner.key, inner.value, values, kernel, end.dense)
+        if not all(type(layer) in LINEAR for layer in layers):
+            return None
+        *projections, kernel, output = [(layer.weight, layer.bias) for layer in layers]
+        pointwise = (span.pointwise.weight.squeeze(-1), span.bias.squeeze(-1))  # [H·D, C], [H·D]
+        weights, biases = zip(*projections, pointwise, kernel, output, strict=True)
+        x, cu_seqlens = hidden_states, None
+        if packing is not None:
+            x, cu_seqlens, attention_mask = x.squeeze(0), packing.layout.cu_seqlens, None
+        elif attention_mask is not None and attention_mask.numel() == 1:
+            attention_mask = None  # one number added to all scores, which no softmax can see
+        out = mixed_block(
+            (*layers, span.depthwise, span.pointwise, inner.dropout),
+            weights,
+            biases,
+            span.depthwise.weight.squeeze(1),
+            inner.num_attention_heads,
+            end.LayerNorm,
+            end.dropout,
+            x,
+            attention_mask,
+            cu_seqlens,
+        )
+        return out if out is None or packing is None else out.unsqueeze(0)
+
+
+class FusedConvBertLayer(ConvBertLayer):
+    """A layer whose feed-forward half, with its residual connection and norm, may run as one op."""
+
+    stock = ConvBertLayer
+
+    def feed_forward_chunk(self, attention_output: torch.Tensor) -> torch.Tensor:
+        up, end = self.intermediate, self.output
+        plain = type(up) is FusedConvBertIntermediate and type(end) is FusedConvBertOutput
+        if plain and up.applies_gelu() and calls_alone(up) and calls_alone(end):
+            kinds = (*LINEAR, FusedGroupedLinearLayer)
+            layers = (up.dense, end.dense, "gelu", end.LayerNorm, end.dropout)
+            out = feed_forward_block(*layers, attention_output, kinds)
+            if out is not None:
+                return out
+        return super().feed_forward_chunk(attention_output)

@@ -1,0 +1,99 @@
+"""Whole sub-layers as one op: for inference on the CPU, where plain modules do just what the op does.
+
+The functions here return None where they can't stand for the modules, which are then called one by one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .. import ops
+from ..ops import dispatch
+from ..ops.attention import key_bias_of
+from .glorot import GlorotLinear
+from .grouped_linear import GroupedLinear
+from .linear import calls_alone
+
+LINEAR = (nn.Linear, GlorotLinear, GroupedLinear)
+
+
+def feed_forward_block(
+    up: nn.Module,
+    down: nn.Module,
+    activation: str | None,
+    norm: nn.Module,
+    dropout: nn.Module,
+    x: torch.Tensor,
+    kinds: tuple[type, ...] = LINEAR,
+) -> torch.Tensor | None:
+    """norm(x + dropout(down(activation(up(x))))), x […, C].
+
+    Args:
+        activation: as `bertkernels.ops.bias_activation` names it.
+        kinds: classes of linear layers of which only weight and bias matter.
+    """
+    if not _infers("feed_forward_block", x, norm, dropout) or not _are_plain((up, down), kinds):
+        return None
+    weights = (up.weight, up.bias, down.weight, down.bias, norm.weight, norm.bias)
+    return ops.feed_forward_block(x, *weights, activation=activation, eps=norm.eps)
+
+
+def mixed_block(
+    layers: Sequence[nn.Module],
+    weights: Sequence[torch.Tensor],
+    biases: Sequence[torch.Tensor],
+    depthwise_weight: torch.Tensor,
+    heads: int,
+    norm: nn.Module,
+    dropout: nn.Module,
+    x: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+) -> torch.Tensor | None:
+    """norm(x + dropout(mixed attention of x)), x [B, T, C] or packed [total, C].
+
+    Args:
+        layers: whatever modules the weights come from.
+        weights, biases, depthwise_weight, heads, cu_seqlens: as for `bertkernels.ops.mixed_block`.
+        attention_mask: bool or additive, broadcastable to [B, H, T, T].
+    """
+    if not _infers("mixed_block", x, norm, dropout) or not all(map(calls_alone, layers)):
+        return None
+    if any(bias is None for bias in biases):
+        return None
+    key_bias = None
+    if attention_mask is not None:
+        if attention_mask.dim() != 4 or attention_mask.shape[1:3] != (1, 1):
+            return None
+        key_bias = key_bias_of(attention_mask, x)
+    tensors = (depthwise_weight, list(weights), list(biases), norm.weight, norm.bias)
+    return ops.mixed_block(x, *tensors, heads, key_bias=key_bias, cu_seqlens=cu_seqlens, eps=norm.eps)
+
+
+def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and dispatch.resolve(op, "cpu", dispatch.requested(None)) == "cpu"
+        and not (dropout.training and dropout.p)
+        and calls_alone(dropout)
+        and is_plain_norm(norm)
+    )
+
+
+def is_plain_norm(norm: nn.Module) -> bool:
+    """Whether it is a LayerNorm over the last dimension, with weight and bias, that nobody has hooked into."""
+    return (
+        type(norm) is nn.LayerNorm
+        and norm.weight is not None
+        and norm.bias is not None
+        and len(norm.normalized_shape) == 1
+        and calls_alone(norm)
+    )
+
+
+def _are_plain(layers: Sequence[nn.Module], kinds: tuple[type, ...]) -> bool:
+    return all(type(layer) in kinds and layer.bias is not None and calls_alone(layer) for layer in layers)

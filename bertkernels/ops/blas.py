@@ -1,0 +1,38 @@
+"""The matrix product of torch's own BLAS, by address, for compiled code that multiplies inside a loop of its own."""
+
+import ctypes
+import functools
+from pathlib import Path
+
+import torch
+
+from . import extension
+
+
+@functools.cache
+def sgemm() -> tuple[int, str]:
+    """The address of `sgemm`, or 0 and why compiled code does without it.
+
+    Only MKL's is taken, and on Intel's processors, where it is the fastest product there is: called on several threads
+    at once, it runs on each of them alone, which the others that torch may come with do not promise.
+    """
+    if not (extension.has("is_intel") and extension.C.is_intel() and torch.backends.mkl.is_available()):
+        return 0, "it multiplies with MKL, on Intel's processors only"
+    path = Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"
+    try:
+        function = ctypes.CDLL(str(path)).sgemm_
+    except (OSError, AttributeError) as error:
+        return 0, f"torch's library does not show its sgemm ({error})"
+    return ctypes.cast(function, ctypes.c_void_p).value, ""
+
+
+def rows(x: torch.Tensor) -> torch.Tensor:
+    """x […, M, C], or a copy where its rows lie nearer to each other than they are long."""
+    return x if x.shape[-2] <= 1 or x.stride(-2) >= x.shape[-1] else x.contiguous()
+
+
+def layer(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[int, int, int, int, bool]:
+    """A linear layer as compiled code takes it: weight [O, I], or in groups [G, I, O], last dimension contiguous."""
+    grouped = weight.dim() == 3
+    group = weight.stride(0) if grouped else 0
+    return weight.data_ptr(), 0 if bias is None else bias.data_ptr(), weight.stride(-2), group, not grouped

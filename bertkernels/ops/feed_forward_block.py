@@ -1,0 +1,151 @@
+"""`feed_forward_block`: a whole feed-forward sub-layer, residual connection and norm included, for inference."""
+
+import torch
+
+from . import blas, checks, dispatch, extension, registry
+from .bias_activation import activation_number, as_matrix, bias_activation_reference, check_activation
+from .grouped_linear import grouped_linear_reference
+from .linear import linear_reference
+from .residual_norm import residual_norm_reference
+
+
+def feed_forward_block(
+    x: torch.Tensor,
+    up_weight: torch.Tensor,
+    up_bias: torch.Tensor | None,
+    down_weight: torch.Tensor,
+    down_bias: torch.Tensor | None,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    *,
+    activation: str | None = "gelu",
+    eps: float = 1e-12,
+    impl: str | None = None,
+) -> torch.Tensor:
+    """LayerNorm(x + down(activation(up(x)))) (Vaswani et al. 2017, §3.3; grouped: Jiang et al. 2020, §3.3).
+
+    On the CPU a thread takes a tile of tokens through all of it, so that the channels between the layers never leave
+    its cache. It computes no gradients: training composes `linear` or `grouped_linear`, and `residual_norm`.
+
+    Args:
+        x: […, C] with a contiguous last dimension.
+        up_weight, down_weight: [F, C] and [C, F] as `torch.nn.Linear` has them, or in groups as `grouped_linear` has
+            them, [G, C/G, F/G] and [G, F/G, C/G]; of x's dtype and device, last dimension contiguous.
+        up_bias, down_bias: [F] and [C], likewise, or None.
+        norm_weight, norm_bias: [C], likewise.
+        activation: None, "gelu", "gelu_tanh", "relu", "tanh" or "sigmoid", see `bias_activation`.
+        eps: of the LayerNorm.
+        impl: "cpu" (float32 only, with MKL) or "reference"; None takes the best that can run.
+
+    Returns:
+        […, C], contiguous, of x's dtype. Sums are in fp32 (fp64 for fp64).
+
+    Raises:
+        ValueError, TypeError: an unknown activation, or shapes, dtypes, devices or strides that do not fit.
+        RuntimeError: gradients would be wanted, or `impl` asks for an implementation that cannot run here.
+    """
+    op = "feed_forward_block"
+    vectors = (up_bias, down_bias, norm_weight, norm_bias)
+    checks.tensor(op, "x", x, tuple(range(1, 65)), "[…, C]")
+    check_activation(op, activation)
+    _check_layers(op, x, up_weight, down_weight)
+    hidden = up_weight.shape[0] if up_weight.dim() == 2 else up_weight.shape[0] * up_weight.shape[2]
+    names = ("up_bias", "down_bias", "norm_weight", "norm_bias")
+    for name, vector, size in zip(names, vectors, (hidden, *(x.shape[-1],) * 3), strict=True):
+        checks.vector(op, name, vector, size, x)
+    checks.no_gradients(op, x, up_weight, down_weight, *vectors)
+    arguments = (x, up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias, activation, eps)
+    return feed_forward_block_op(*arguments, dispatch.requested(impl))
+
+
+def _check_layers(op: str, x: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> None:
+    for name, weight in (("up_weight", up), ("down_weight", down)):
+        checks.tensor(op, name, weight, (2, 3), "[O, I] or grouped [G, I, O]")
+        checks.alike(op, name, weight, "x", x)
+    channels, hidden = x.shape[-1], up.shape[0]
+    expected = (hidden, channels), (channels, hidden)
+    if up.dim() == 3:
+        groups, _, hidden = up.shape
+        expected = (groups, channels // max(groups, 1), hidden), (groups, hidden, channels // max(groups, 1))
+        if groups == 0 or channels % groups:
+            raise ValueError(f"{op}: up_weight's {groups} groups must divide C = {channels}")
+    checks.shape(op, "up_weight", up, expected[0], "[F, C] or [G, C/G, F/G]")
+    checks.shape(op, "down_weight", down, expected[1], "[C, F] or [G, F/G, C/G]")
+
+
+def feed_forward_block_reference(
+    x: torch.Tensor,
+    up_weight: torch.Tensor,
+    up_bias: torch.Tensor | None,
+    down_weight: torch.Tensor,
+    down_bias: torch.Tensor | None,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    activation: str | None = "gelu",
+    eps: float = 1e-12,
+) -> torch.Tensor:
+    """The specification of `feed_forward_block`, in plain torch operations; in fp32 or fp64 throughout."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    up = linear_reference if up_weight.dim() == 2 else grouped_linear_reference
+    hidden = bias_activation_reference(up(x.to(wide), up_weight.to(wide), None), _wide(up_bias, wide), activation)
+    result = up(hidden, down_weight.to(wide), _wide(down_bias, wide))
+    return residual_norm_reference(result, x.to(wide), norm_weight, norm_bias, eps=eps).to(x.dtype)
+
+
+def _wide(vector: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    return None if vector is None else vector.to(dtype)
+
+
+# -- the registered op -------------------------------------------------------------------------------------------------
+
+
+def _forward(x, *rest):
+    *_, impl = rest
+    name = launch.resolve(x.device.type, impl)
+    if name == "cpu" and x.dtype != torch.float32:
+        if impl:
+            raise RuntimeError(f"feed_forward_block: implementation 'cpu' takes float32 only, got {x.dtype}")
+        name = "reference"
+    if x.numel() == 0:
+        return x.new_empty(x.shape)
+    return launch.functions[name](x, *rest[:-1])
+
+
+def _forward_fake(x, *_):
+    return x.new_empty(x.shape)
+
+
+def _cpu(x, up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias, activation, eps):
+    rows = blas.rows(as_matrix(x))  # [M, C]
+    up_weight, down_weight = blas.rows(up_weight), blas.rows(down_weight)
+    out = rows.new_empty(rows.shape)
+    groups, hidden = 1, up_weight.shape[0]
+    if up_weight.dim() == 3:
+        groups, hidden = up_weight.shape[0], up_weight.shape[0] * up_weight.shape[2]
+    extension.C.feed_forward_block_forward_cpu(
+        (*rows.shape, hidden, groups, activation_number(activation)),
+        extension.operand(rows),
+        blas.layer(up_weight, up_bias),
+        blas.layer(down_weight, down_bias),
+        (norm_weight.data_ptr(), norm_bias.data_ptr(), eps),
+        extension.operand(out),
+        blas.sgemm()[0],
+        torch.get_num_threads(),
+    )
+    return out.view(x.shape)
+
+
+launch = dispatch.Launchers(
+    "feed_forward_block",
+    {"cpu": _cpu, "reference": feed_forward_block_reference},
+    needs={"cpu": lambda: blas.sgemm()[1]},
+)
+
+feed_forward_block_op = registry.register(
+    "feed_forward_block",
+    "(Tensor x, Tensor up_weight, Tensor? up_bias, Tensor down_weight, Tensor? down_bias, Tensor norm_weight, "
+    "Tensor norm_bias, str? activation, float eps, str impl) -> Tensor",
+    _forward,
+    _forward_fake,
+    autocast=False,
+)

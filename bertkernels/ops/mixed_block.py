@@ -1,0 +1,175 @@
+"""`mixed_block`: a whole mixed-attention sub-layer, residual connection and norm included, for inference."""
+
+import torch
+
+from . import blas, checks, dispatch, extension, registry
+from .linear import linear_reference
+from .mixed_attention import mixed_attention_reference
+from .residual_norm import residual_norm_reference
+from .span_conv import span_conv_logits_reference
+
+Layers = list[torch.Tensor]
+
+LAYERS = ("query", "key", "value", "conv_value", "pointwise", "kernel", "output")
+
+
+def mixed_block(
+    x: torch.Tensor,
+    depthwise_weight: torch.Tensor,
+    weights: Layers,
+    biases: Layers,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    heads: int,
+    *,
+    key_bias: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    eps: float = 1e-12,
+    impl: str | None = None,
+) -> torch.Tensor:
+    """LayerNorm(x + output(mixed attention of x)) (ConvBERT, Jiang et al. 2020, §3.2-3.3).
+
+        query, key, value, conv_value = the layers of these names, applied to x
+        logits  = span_conv_logits(x, query, depthwise_weight, pointwise, kernel)
+        context = mixed_attention(query, key, value, conv_value, logits)
+
+    On the CPU a thread takes a sequence through all of it, so that what lies between never leaves its cache. It
+    computes no gradients: training composes `linear`, `span_conv_logits`, `mixed_attention` and `residual_norm`.
+
+    Args:
+        x: [B, T, C], or packed [total, C], with a contiguous last dimension.
+        depthwise_weight: [C, K].
+        weights, biases: of the seven `LAYERS` in their order, as `torch.nn.Linear` has them: the first five C → H·D,
+            kernel H·D → H·K, output 2·H·D → C. All of x's dtype and device, last dimension contiguous.
+        norm_weight, norm_bias: [C].
+        heads: H, heads of each kind.
+        key_bias: [B, T], padded form only: added to all scores of a key, such as -inf at padding.
+        cu_seqlens: int32 [B + 1], packed form: sequence b is tokens cu_seqlens[b] to cu_seqlens[b + 1] - 1.
+        eps: of the LayerNorm.
+        impl: "cpu" (float32 only, with MKL) or "reference"; None takes the best that can run.
+
+    Returns:
+        x's shape, contiguous, of x's dtype. Sums are in fp32 (fp64 for fp64).
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes, devices, strides, or contents of `cu_seqlens` do not fit.
+        RuntimeError: gradients would be wanted, or `impl` asks for an implementation that cannot run here.
+    """
+    op = "mixed_block"
+    checks.tensor(op, "x", x, (2, 3), "[B, T, C] or packed [total, C]")
+    checks.sequences(op, "x", x, None, cu_seqlens, padded_rank=3)
+    _check_layers(op, x, depthwise_weight, weights, biases, heads)
+    checks.vector(op, "norm_weight", norm_weight, x.shape[-1], x)
+    checks.vector(op, "norm_bias", norm_bias, x.shape[-1], x)
+    if key_bias is not None:
+        if cu_seqlens is not None:
+            raise ValueError(f"{op}: key_bias goes with the padded form; packed sequences need none")
+        checks.tensor(op, "key_bias", key_bias, 2, "[B, T]")
+        checks.shape(op, "key_bias", key_bias, tuple(x.shape[:2]), "[B, T]")
+        checks.alike(op, "key_bias", key_bias, "x", x)
+    checks.no_gradients(op, x, depthwise_weight, *weights, *biases, norm_weight, norm_bias)
+    arguments = (x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps)
+    return mixed_block_op(*arguments, dispatch.requested(impl))
+
+
+def _check_layers(
+    op: str, x: torch.Tensor, depthwise_weight: torch.Tensor, weights: Layers, biases: Layers, heads: int
+) -> None:
+    if len(weights) != len(LAYERS) or len(biases) != len(LAYERS):
+        raise ValueError(f"{op}: weights and biases must be those of {', '.join(LAYERS)}")
+    channels = x.shape[-1]
+    checks.tensor(op, "depthwise_weight", depthwise_weight, 2, "[C, K]")
+    checks.alike(op, "depthwise_weight", depthwise_weight, "x", x)
+    taps = depthwise_weight.shape[1]
+    checks.shape(op, "depthwise_weight", depthwise_weight, (channels, taps), "[C, K]")
+    width = weights[0].shape[0]  # H·D
+    if heads < 1 or width % heads or width == 0 or taps == 0:
+        raise ValueError(
+            f"{op}: query's {width} channels must be H·D with H = {heads} heads, and K = {taps} at least 1"
+        )
+    shapes = (*((width, channels),) * 5, (heads * taps, width), (channels, 2 * width))
+    for name, weight, bias, shape in zip(LAYERS, weights, biases, shapes, strict=True):
+        checks.tensor(op, f"{name}'s weight", weight, 2, "[O, I]")
+        checks.shape(op, f"{name}'s weight", weight, shape, "[O, I]")
+        checks.alike(op, f"{name}'s weight", weight, "x", x)
+        checks.vector(op, f"{name}'s bias", bias, shape[0], x)
+
+
+def mixed_block_reference(
+    x: torch.Tensor,
+    depthwise_weight: torch.Tensor,
+    weights: Layers,
+    biases: Layers,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    heads: int,
+    key_bias: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    eps: float = 1e-12,
+) -> torch.Tensor:
+    """The specification of `mixed_block`, in plain torch operations; in fp32 or fp64 throughout."""
+    checks.sequence_values("mixed_block", x.shape[-2], None, cu_seqlens)
+    wide_x = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = [(weight.to(wide_x.dtype), bias.to(wide_x.dtype)) for weight, bias in zip(weights, biases, strict=True)]
+    projected = [linear_reference(wide_x, *layer).unflatten(-1, (heads, -1)) for layer in wide[:4]]
+    logits = span_conv_logits_reference(
+        wide_x, projected[0], depthwise_weight.to(wide_x.dtype), *wide[4], *wide[5], None, cu_seqlens
+    )
+    bias = None if key_bias is None else key_bias.to(wide_x.dtype)
+    context = mixed_attention_reference(*projected, logits, bias, None, cu_seqlens)
+    return residual_norm_reference(linear_reference(context, *wide[6]), wide_x, norm_weight, norm_bias, eps=eps).to(
+        x.dtype
+    )
+
+
+# -- the registered op -------------------------------------------------------------------------------------------------
+
+
+def _forward(x, *rest):
+    *_, impl = rest
+    name = launch.resolve(x.device.type, impl)
+    if name == "cpu" and x.dtype != torch.float32:
+        if impl:
+            raise RuntimeError(f"mixed_block: implementation 'cpu' takes float32 only, got {x.dtype}")
+        name = "reference"
+    if x.numel() == 0:
+        return x.new_empty(x.shape)
+    return launch.functions[name](x, *rest[:-1])
+
+
+def _forward_fake(x, *_):
+    return x.new_empty(x.shape)
+
+
+def _cpu(x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps):
+    out = x.new_empty(x.shape)
+    x, weights = blas.rows(x), [blas.rows(weight) for weight in weights]
+    batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
+    width, taps = weights[0].shape[0] // heads, depthwise_weight.shape[1]
+    starts = None if cu_seqlens is None else cu_seqlens.contiguous()
+    extension.C.mixed_block_forward_cpu(
+        (batches, tokens, x.shape[-1], heads, width, taps, 0, 0 if starts is None else starts.data_ptr(), width**-0.5),
+        extension.operand(x),
+        (0, 0) if key_bias is None else extension.operand(key_bias),
+        extension.operand(depthwise_weight),
+        tuple(map(blas.layer, weights, biases)),
+        (norm_weight.data_ptr(), norm_bias.data_ptr(), eps),
+        extension.operand(out),
+        blas.sgemm()[0],
+        torch.get_num_threads(),
+    )
+    return out
+
+
+launch = dispatch.Launchers(
+    "mixed_block", {"cpu": _cpu, "reference": mixed_block_reference}, needs={"cpu": lambda: blas.sgemm()[1]}
+)
+
+mixed_block_op = registry.register(
+    "mixed_block",
+    "(Tensor x, Tensor depthwise_weight, Tensor[] weights, Tensor[] biases, Tensor norm_weight, Tensor norm_bias, "
+    "int heads, Tensor? key_bias, Tensor? cu_seqlens, float eps, str impl) -> Tensor",
+    _forward,
+    _forward_fake,
+    autocast=False,
+)
