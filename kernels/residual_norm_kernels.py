@@ -36,7 +36,7 @@ def dropout_of(p_seed, threshold, scale, WIDE: tl.constexpr):
     if p_seed is None:
         return None
     else:
-        return tl.load(p_seed), threshold.to(tl.uint32), scale.to(WIDE)
+        return tl.load(p_seed), threshold.to(tl.uint32), tl.full([], scale, WIDE)
 
 
 @triton.jit
@@ -95,7 +95,7 @@ def moments_of(b_first, b_shifts, b_squares, eps, C: tl.constexpr, WIDE: tl.cons
     """
     b_shift = b_shifts / C
     b_variance = tl.maximum(b_squares / C - b_shift * b_shift, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    return b_first + b_shift, 1.0 / tl.sqrt(b_variance + eps.to(WIDE))
+    return b_first + b_shift, 1.0 / tl.sqrt(b_variance + tl.full([], eps, WIDE))
 
 
 @triton.jit(do_not_specialize=["rows", "threshold", "scale", "eps", "stride_out", "stride_x", "stride_residual"])
