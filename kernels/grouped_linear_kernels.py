@@ -160,7 +160,7 @@ def grouped_linear_bwd_weight_kernel(
     for j in tl.static_range(len(PARTS)):
         b_sums += (tl.zeros([PARTS[j][1], TILE], dtype=WIDE),)
     for i_row in range(i_block * span, tl.minimum((i_block + 1) * span, rows), STEP):
-        o_row = i_row + tl.arange(0, STEP)  # [STEP]
+        o_row = (i_row + tl.arange(0, STEP)).to(tl.int64)  # [STEP]
         m_row = o_row < rows
         p_left_row = p_left + o_row * stride_left * UNIT + i_group * L  # [STEP]
         p_right_row = p_right + o_row * stride_right * UNIT + i_group * R  # [STEP]

@@ -27,7 +27,7 @@ from .launch import program_index
 @triton.jit
 def rows_from(p_x, p_residual, i_first, end, stride_x, stride_residual, UNIT: tl.constexpr, ROWS: tl.constexpr):
     """`rows` from number i_first on, those before `end`."""
-    i_row = i_first + tl.arange(0, ROWS)  # [ROWS]
+    i_row = (i_first + tl.arange(0, ROWS)).to(tl.int64)  # [ROWS]
     return p_x + i_row * stride_x * UNIT, p_residual + i_row * stride_residual * UNIT, i_row, i_row < end
 
 
@@ -98,7 +98,9 @@ def moments_of(b_first, b_shifts, b_squares, eps, C: tl.constexpr, WIDE: tl.cons
     return b_first + b_shift, 1.0 / tl.sqrt(b_variance + tl.full([], eps, WIDE))
 
 
-@triton.jit(do_not_specialize=["rows", "threshold", "scale", "eps", "stride_out", "stride_x", "stride_residual"])
+@triton.jit(
+    do_not_specialize=["p_seed", "rows", "threshold", "scale", "eps", "stride_out", "stride_x", "stride_residual"]
+)
 def residual_norm_fwd_kernel(
     p_out,
     p_moments,
@@ -208,7 +210,7 @@ def store_gradients(
 
 
 @triton.jit(
-    do_not_specialize=["rows", "span", "blocks", "threshold", "scale"]
+    do_not_specialize=["p_seed", "rows", "span", "blocks", "threshold", "scale"]
     + ["stride_d_x", "stride_d_residual", "stride_grad", "stride_x", "stride_residual"]
 )
 def residual_norm_bwd_kernel(

@@ -209,6 +209,8 @@ def forward_configuration(
         rows, most, channels = (8, 128, 16) if dtype == torch.float32 else (4, 64, 16)
     passes = triton.cdiv(A, most)
     blocks = triton.cdiv(triton.cdiv(A, block), passes)
+    if half and block * blocks > 256:
+        channels = 32  # of the span at once: the sums leave no registers for more
     chosen = {
         "GROUP": 4,
         "ROWS": rows,
@@ -220,7 +222,8 @@ def forward_configuration(
         **tuning.tuned("span_conv_fwd", device, dtype, C=C, H=H, D=D, K=K, S=S),
     }
     heads = min(8, triton.next_power_of_2(H))
-    a_row = chosen["num_warps"] * 32 * 16 // (chosen["ROWS"] * heads * dtype.itemsize)  # channels, 16 bytes a thread
+    a_thread = 1 if dtype == torch.float64 else 16 // dtype.itemsize  # channels of values
+    a_row = chosen["num_warps"] * 32 * a_thread // (chosen["ROWS"] * heads)
     fixed = {"C": C, "S": S, "H": H, "D": D, "K": K, "PARTS": parts(H * K), "HEADS": heads}
     wide = triton_dtype(sum_dtype(dtype))
     return {**fixed, "CHUNK": chunk_size(D, max(8, a_row)), **chosen, "WIDE": wide, "enable_fp_fusion": True}

@@ -157,7 +157,10 @@ def test_sequences_out_of_range_stay_in_bounds():
         return inside, memory
 
     x, query, values, *weights, _ = draw((2, 5, 12, 1, 4, 3, 3), torch.float32)
-    for bad, packed in ((int32([-3, 99]), False), (int32([2, 3, 99]), True), (int32([-7, 99, -1, 4]), True)):
+    far = [-(2**31), 2**31 - 1] * 2
+    padded = (int32([-3, 99]), int32(far[:2]))
+    for bad in (*padded, int32([2, 3, 99]), int32([-7, 99, -1, 4]), int32(far)):
+        packed = len(bad) > 2
         tokens = [t.flatten(0, 1) if packed else t for t in (x, query, values)]
         inputs = [guarded(t, NAN)[0] for t in (*tokens, *weights)]
         logits = tokens[1].new_zeros((*tokens[1].shape[:-1], 3))
