@@ -187,12 +187,13 @@ def test_not_a_number_stays_in_its_row(width):
 @pytest.mark.parametrize("width", [1, 6, 64, WIDE])
 def test_the_mask_is_that_of_its_definition(dtype, width):
     """d_x is d_residual where x is kept, times 1 / (1 - p); what was dropped, be it no number, reaches nothing."""
-    shape, dropout_p = (7, width), 0.5  # a factor of 2 rounds nothing
+    shape, dropout_p = (7, width), 0.5  # a factor of 2 rounds nothing but subnormal numbers
+    smallest = torch.finfo(dtype).tiny * torch.finfo(dtype).eps
     for seed in (0, 2**63 - 1, -(2**62) - 12345):
         x, *others = draw(shape, dtype)
         mask = kept(shape, dropout_p, seed)
         out, d_x, d_residual, *_ = run(x, *others, "triton", dropout_p, seed=seed)
-        assert torch.equal(d_x, torch.where(mask, 2 * d_residual, 0))
+        assert (d_x - torch.where(mask, 2 * d_residual, 0)).abs().max() <= smallest and not d_x[~mask].any()
         dirty = torch.where(mask, x, NAN)
         assert_same_bits(run(dirty, *others, "triton", dropout_p, seed=seed)[:2], (out, d_x))
 
