@@ -297,27 +297,28 @@ def residual_norm_bwd_kernel(
                 b_d_sum = (b_h - (b_inner / C)[:, None] - b_normal * (b_slope / C)[:, None]) * b_rstd[:, None]
                 store_gradients(p_d_x_row, p_d_residual_row, b_d_sum, dropout, i_row, m_row, i_c, C, CHUNK, ROWS)
 
-    if p_shares is not None and i_block < blocks:
-        p_share = p_shares + i_block * (2 * C)
-        for j in tl.static_range(len(PARTS)):
-            o_c = PARTS[j][0] + tl.arange(0, PARTS[j][1])  # [part]
-            tl.store(p_share + o_c, tl.sum(b_d_weights[j], axis=0), mask=o_c < C)
-            tl.store(p_share + C + o_c, tl.sum(b_d_biases[j], axis=0), mask=o_c < C)
-        if len(PARTS) == 0:
-            for i_c in range(0, C, CHUNK):
-                b_d_weight = tl.zeros([ROWS, CHUNK], dtype=WIDE)
-                b_d_bias = tl.zeros([ROWS, CHUNK], dtype=WIDE)
-                for i_first in range(i_block * span, i_end, ROWS):
-                    place = rows_from(p_x, p_residual, i_first, i_end, stride_x, stride_residual, UNIT, ROWS)
-                    _, _, i_row, m_row = place
-                    b_mean = tl.load(p_moments + i_row * 2, mask=m_row, other=0.0)  # [ROWS]
-                    b_rstd = tl.load(p_moments + i_row * 2 + 1, mask=m_row, other=0.0)
-                    p_grad_row = p_grad + i_row * stride_grad * UNIT
-                    b_normal, b_grad = load_normal(
-                        place, dropout, (b_mean, b_rstd), p_grad_row, i_c, C, CHUNK, ROWS, WIDE
-                    )
-                    b_d_weight += b_grad * b_normal
-                    b_d_bias += b_grad
-                o_c = i_c + tl.arange(0, CHUNK)  # [CHUNK]
-                tl.store(p_share + o_c, tl.sum(b_d_weight, axis=0), mask=o_c < C)
-                tl.store(p_share + C + o_c, tl.sum(b_d_bias, axis=0), mask=o_c < C)
+    if p_shares is not None:
+        if i_block < blocks:
+            p_share = p_shares + i_block * (2 * C)
+            for j in tl.static_range(len(PARTS)):
+                o_c = PARTS[j][0] + tl.arange(0, PARTS[j][1])  # [part]
+                tl.store(p_share + o_c, tl.sum(b_d_weights[j], axis=0), mask=o_c < C)
+                tl.store(p_share + C + o_c, tl.sum(b_d_biases[j], axis=0), mask=o_c < C)
+            if len(PARTS) == 0:
+                for i_c in range(0, C, CHUNK):
+                    b_d_weight = tl.zeros([ROWS, CHUNK], dtype=WIDE)
+                    b_d_bias = tl.zeros([ROWS, CHUNK], dtype=WIDE)
+                    for i_first in range(i_block * span, i_end, ROWS):
+                        place = rows_from(p_x, p_residual, i_first, i_end, stride_x, stride_residual, UNIT, ROWS)
+                        _, _, i_row, m_row = place
+                        b_mean = tl.load(p_moments + i_row * 2, mask=m_row, other=0.0)  # [ROWS]
+                        b_rstd = tl.load(p_moments + i_row * 2 + 1, mask=m_row, other=0.0)
+                        p_grad_row = p_grad + i_row * stride_grad * UNIT
+                        b_normal, b_grad = load_normal(
+                            place, dropout, (b_mean, b_rstd), p_grad_row, i_c, C, CHUNK, ROWS, WIDE
+                        )
+                        b_d_weight += b_grad * b_normal
+                        b_d_bias += b_grad
+                    o_c = i_c + tl.arange(0, CHUNK)  # [CHUNK]
+                    tl.store(p_share + o_c, tl.sum(b_d_weight, axis=0), mask=o_c < C)
+                    tl.store(p_share + C + o_c, tl.sum(b_d_bias, axis=0), mask=o_c < C)

@@ -106,8 +106,10 @@ def backward(
         kernel_weight.stride(0),
     )
     columns, rows = kernel_weight.shape[1], kernel_weight.shape[0]
-    shares = query.new_empty((plan.chunks, rows * columns + columns + rows), dtype=sum_dtype(query.dtype))
     gradients = (d_kernel_weight, d_pointwise_bias, d_kernel_bias)
+    shares = None
+    if any(gradient is not None for gradient in gradients):
+        shares = query.new_empty((plan.chunks, rows * columns + columns + rows), dtype=sum_dtype(query.dtype))
     with on_device_of(query):
         span_conv_bwd_kernel[plan.grid](
             d_query,
@@ -121,7 +123,7 @@ def backward(
             *plan.numbers,
             **plan.constants,
         )
-        if any(gradient is not None for gradient in gradients):
+        if shares is not None:
             constants = sum_configuration(query.dtype, columns, rows)
             programs = triton.cdiv(shares.shape[1], constants["CHUNK"])
             span_conv_sum_kernel[grid(programs)](*gradients, shares, plan.chunks, **constants)

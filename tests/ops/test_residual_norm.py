@@ -88,8 +88,8 @@ def check(tensors, impl, what, **options):
 @pytest.mark.parametrize("dropout_p", [0.0, 0.1])
 def test_against_fp64(device, impl, dtype, dropout_p):
     for shape in SHAPES:
-        # Eager torch keeps 1 / √(var + eps) of fp16 in fp16, which has no 10⁶: with BERT's eps, rows of one channel have
-        # no measure there. What they come to with it is known exactly: the next test.
+        # Eager torch keeps 1 / √(var + eps) of fp16 in fp16, which has no 10⁶: with BERT's eps rows of one channel have
+        # no measure there. What they come to with it is known exactly, see the next test.
         eps = 1e-12 if shape[-1] > 1 else 1e-8
         check(draw(shape, dtype, device), impl, f"{shape}", dropout_p=dropout_p, eps=eps)
 
