@@ -14,7 +14,7 @@ element, for each block of four words serves four elements; an H200 has time for
 What the functions here hand each other:
     rows     (p_x, p_residual, i_row, m_row): pointers to the rows of x and residual, the rows' numbers (int64) and
              which there are, [ROWS] each
-    dropout  (seed, threshold, scale), or None
+    dropout  (seed, threshold, scale); empty for no dropout
 """
 
 import triton
@@ -34,7 +34,7 @@ def rows_from(p_x, p_residual, i_first, end, stride_x, stride_residual, UNIT: tl
 @triton.jit
 def dropout_of(p_seed, threshold, scale, WIDE: tl.constexpr):
     if p_seed is None:
-        return None
+        return ()
     else:
         return tl.load(p_seed), threshold.to(tl.uint32), tl.full([], scale, WIDE)
 
@@ -45,7 +45,7 @@ def drop(b_x, dropout, i_row, i_c, C: tl.constexpr, COUNT: tl.constexpr, ROWS: t
 
     i_c is a multiple of COUNT, COUNT one of 4. Four columns share a block of random words; rows begin with a new one.
     """
-    if dropout is None:
+    if len(dropout) == 0:
         return b_x
     else:
         seed, threshold, scale = dropout
@@ -250,8 +250,8 @@ def residual_norm_bwd_kernel(
     i_end = tl.minimum((i_block + 1) * span, rows)
     b_d_weights, b_d_biases = (), ()
     for j in tl.static_range(len(PARTS)):
-        b_d_weights += (tl.zeros([ROWS, PARTS[j][1]], dtype=WIDE),)
-        b_d_biases += (tl.zeros([ROWS, PARTS[j][1]], dtype=WIDE),)
+        b_d_weights += (tl.full([ROWS, PARTS[j][1]], 0.0, WIDE),)
+        b_d_biases += (tl.full([ROWS, PARTS[j][1]], 0.0, WIDE),)
 
     for i_first in range(i_block * span, i_end, ROWS):
         place = rows_from(p_x, p_residual, i_first, i_end, stride_x, stride_residual, UNIT, ROWS)
