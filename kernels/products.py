@@ -21,7 +21,7 @@ def add_product(b_sum, b_left, b_right, WIDE: tl.constexpr):
 def without_history(b_x):
     """The same numbers; what they were computed from, the compiler does not look into.
 
-    Triton 3.6 lays out a product's operands by the narrowest number that they come from, be it a load's mask of one bit,
-    and has no code for what follows from that in fp64.
+    Triton 3.6 lays out a product's operands by the narrowest number that they come from, be it the mask of a load, and
+    has no code for what follows from that in fp64.
     """
     return tl.sum(tl.expand_dims(b_x, 2), axis=2)
