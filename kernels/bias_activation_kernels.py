@@ -79,7 +79,7 @@ def bias_activation_bwd_kernel(
         b_bias = load_bias(p_bias, o_c, C, WIDE)  # [1, CHUNK]
     b_sums = tl.zeros([ROWS, CHUNK], dtype=WIDE)
     for i_row in range(i_block * span, tl.minimum((i_block + 1) * span, rows), ROWS):
-        o_row = i_row + tl.arange(0, ROWS)  # [ROWS]
+        o_row = (i_row + tl.arange(0, ROWS)).to(tl.int64)  # [ROWS]
         m_row = o_row < rows
         b_grad = load_channels(p_grad + o_row * stride_grad * UNIT, m_row, o_c, C, CHUNK, WIDE)  # [ROWS, CHUNK]
         if ACTIVATION is not None:

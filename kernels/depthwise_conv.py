@@ -156,11 +156,11 @@ def chunk_count(tiles: int, wanted: int) -> int:
     """How many chunks the tiles are dealt out to, where `wanted` give a GPU of 132 multiprocessors enough to do.
 
     A chunk begins with reading its kernels and, backward, ends with writing its shares, which more tiles a chunk make
-    up for. Chunks of more than 32 tiles are cut further, up to 256 chunks, so that the longest does not run alone for
+    up for. Chunks of more than 32 tiles are cut further, up to 255 chunks, so that the longest does not run alone for
     long. The number is odd, for rows of tokens are often a power of two of tiles: with an even one, the tiles of a
     chunk could lie at one place of each row, all of them padding.
     """
-    most = (max(wanted, min(triton.cdiv(tiles, 32), 256)) - 1) | 1
+    most = max((wanted - 1) | 1, min(triton.cdiv(tiles, 32) | 1, 255))
     return tiles if tiles <= most else triton.cdiv(tiles, triton.cdiv(tiles, most)) | 1
 
 

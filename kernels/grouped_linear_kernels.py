@@ -80,7 +80,7 @@ def grouped_linear_fwd_kernel(
 
     b_sums = ()
     for j in tl.static_range(len(PARTS)):
-        b_sums += (tl.zeros([TILE, PARTS[j][1]], dtype=WIDE),)
+        b_sums += (tl.full([TILE, PARTS[j][1]], 0.0, WIDE),)
     for i_i in range(0, I, STEP):
         b_x = load_tile(p_x_row, None, i_i, I, STEP, I % STEP == 0)  # [TILE, STEP]
         o_i = i_i + tl.arange(0, STEP)  # [STEP]
@@ -158,9 +158,9 @@ def grouped_linear_bwd_weight_kernel(
 
     b_sums = ()
     for j in tl.static_range(len(PARTS)):
-        b_sums += (tl.zeros([PARTS[j][1], TILE], dtype=WIDE),)
+        b_sums += (tl.full([PARTS[j][1], TILE], 0.0, WIDE),)
     for i_row in range(i_block * span, tl.minimum((i_block + 1) * span, rows), STEP):
-        o_row = i_row + tl.arange(0, STEP)  # [STEP]
+        o_row = (i_row + tl.arange(0, STEP)).to(tl.int64)  # [STEP]
         m_row = o_row < rows
         p_left_row = p_left + o_row * stride_left * UNIT + i_group * L  # [STEP]
         p_right_row = p_right + o_row * stride_right * UNIT + i_group * R  # [STEP]

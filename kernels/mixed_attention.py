@@ -232,17 +232,23 @@ def configuration(
 
     What ships for the device (`tuning`), else a rule.
     """
-    chosen = {**_tiles(kernel, dtype, D, dropout), **tuning.tuned(kernel, device, dtype, D=D, K=K, dropout=dropout)}
+    chosen = {**_tiles(kernel, dtype, dropout), **tuning.tuned(kernel, device, dtype, D=D, K=K, dropout=dropout)}
     if kernel != "mixed_attention_bwd_key":
         chosen = {**_convolution(kernel, device, dtype, D, K, chosen["num_warps"]), **chosen}
     wide = triton_dtype(sum_dtype(dtype))
     return {**chosen, "D": D, "PARTS": parts(D), "WIDE": wide, "enable_fp_fusion": True}
 
 
-def _tiles(kernel: str, dtype: torch.dtype, D: int, dropout: bool) -> Mapping[str, int]:
-    if dtype.itemsize > 2:
-        return {"QUERIES": 32, "KEYS": 32, "num_warps": 4, "num_stages": 2}
-    return {"QUERIES": 64, "KEYS": 64, "num_warps": 4, "num_stages": 3}
+def _tiles(kernel: str, dtype: torch.dtype, dropout: bool) -> Mapping[str, int]:
+    """Tokens a tile. Backward, a mask of dropout takes the registers of half a tile on the side that is walked."""
+    tile, stages = (32, 2) if dtype.itemsize > 2 else (64, 3)
+    walked = tile // 2 if dropout else tile
+    sizes = {
+        "mixed_attention_fwd": {"QUERIES": tile, "KEYS": tile},
+        "mixed_attention_bwd_query": {"QUERIES": tile, "KEYS": walked},
+        "mixed_attention_bwd_key": {"QUERIES": walked, "KEYS": tile},
+    }
+    return {**sizes[kernel], "num_warps": 4, "num_stages": stages}
 
 
 def _convolution(

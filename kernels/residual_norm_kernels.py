@@ -14,7 +14,7 @@ element, for each block of four words serves four elements; an H200 has time for
 What the functions here hand each other:
     rows     (p_x, p_residual, i_row, m_row): pointers to the rows of x and residual, the rows' numbers (int64) and
              which there are, [ROWS] each
-    dropout  (seed, threshold, scale), or None
+    dropout  (seed, threshold, scale); empty for no dropout
 """
 
 import triton
@@ -27,16 +27,16 @@ from .launch import program_index
 @triton.jit
 def rows_from(p_x, p_residual, i_first, end, stride_x, stride_residual, UNIT: tl.constexpr, ROWS: tl.constexpr):
     """`rows` from number i_first on, those before `end`."""
-    i_row = i_first + tl.arange(0, ROWS)  # [ROWS]
+    i_row = (i_first + tl.arange(0, ROWS)).to(tl.int64)  # [ROWS]
     return p_x + i_row * stride_x * UNIT, p_residual + i_row * stride_residual * UNIT, i_row, i_row < end
 
 
 @triton.jit
 def dropout_of(p_seed, threshold, scale, WIDE: tl.constexpr):
     if p_seed is None:
-        return None
+        return ()
     else:
-        return tl.load(p_seed), threshold.to(tl.uint32), scale.to(WIDE)
+        return tl.load(p_seed), threshold.to(tl.uint32), tl.full([], scale, WIDE)
 
 
 @triton.jit
@@ -45,7 +45,7 @@ def drop(b_x, dropout, i_row, i_c, C: tl.constexpr, COUNT: tl.constexpr, ROWS: t
 
     i_c is a multiple of COUNT, COUNT one of 4. Four columns share a block of random words; rows begin with a new one.
     """
-    if dropout is None:
+    if len(dropout) == 0:
         return b_x
     else:
         seed, threshold, scale = dropout
@@ -95,10 +95,12 @@ def moments_of(b_first, b_shifts, b_squares, eps, C: tl.constexpr, WIDE: tl.cons
     """
     b_shift = b_shifts / C
     b_variance = tl.maximum(b_squares / C - b_shift * b_shift, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    return b_first + b_shift, 1.0 / tl.sqrt(b_variance + eps.to(WIDE))
+    return b_first + b_shift, 1.0 / tl.sqrt(b_variance + tl.full([], eps, WIDE))
 
 
-@triton.jit(do_not_specialize=["rows", "threshold", "scale", "eps", "stride_out", "stride_x", "stride_residual"])
+@triton.jit(
+    do_not_specialize=["p_seed", "rows", "threshold", "scale", "eps", "stride_out", "stride_x", "stride_residual"]
+)
 def residual_norm_fwd_kernel(
     p_out,
     p_moments,
@@ -208,7 +210,7 @@ def store_gradients(
 
 
 @triton.jit(
-    do_not_specialize=["rows", "span", "blocks", "threshold", "scale"]
+    do_not_specialize=["p_seed", "rows", "span", "blocks", "threshold", "scale"]
     + ["stride_d_x", "stride_d_residual", "stride_grad", "stride_x", "stride_residual"]
 )
 def residual_norm_bwd_kernel(
@@ -248,8 +250,8 @@ def residual_norm_bwd_kernel(
     i_end = tl.minimum((i_block + 1) * span, rows)
     b_d_weights, b_d_biases = (), ()
     for j in tl.static_range(len(PARTS)):
-        b_d_weights += (tl.zeros([ROWS, PARTS[j][1]], dtype=WIDE),)
-        b_d_biases += (tl.zeros([ROWS, PARTS[j][1]], dtype=WIDE),)
+        b_d_weights += (tl.full([ROWS, PARTS[j][1]], 0.0, WIDE),)
+        b_d_biases += (tl.full([ROWS, PARTS[j][1]], 0.0, WIDE),)
 
     for i_first in range(i_block * span, i_end, ROWS):
         place = rows_from(p_x, p_residual, i_first, i_end, stride_x, stride_residual, UNIT, ROWS)
@@ -295,27 +297,28 @@ def residual_norm_bwd_kernel(
                 b_d_sum = (b_h - (b_inner / C)[:, None] - b_normal * (b_slope / C)[:, None]) * b_rstd[:, None]
                 store_gradients(p_d_x_row, p_d_residual_row, b_d_sum, dropout, i_row, m_row, i_c, C, CHUNK, ROWS)
 
-    if p_shares is not None and i_block < blocks:
-        p_share = p_shares + i_block * (2 * C)
-        for j in tl.static_range(len(PARTS)):
-            o_c = PARTS[j][0] + tl.arange(0, PARTS[j][1])  # [part]
-            tl.store(p_share + o_c, tl.sum(b_d_weights[j], axis=0), mask=o_c < C)
-            tl.store(p_share + C + o_c, tl.sum(b_d_biases[j], axis=0), mask=o_c < C)
-        if len(PARTS) == 0:
-            for i_c in range(0, C, CHUNK):
-                b_d_weight = tl.zeros([ROWS, CHUNK], dtype=WIDE)
-                b_d_bias = tl.zeros([ROWS, CHUNK], dtype=WIDE)
-                for i_first in range(i_block * span, i_end, ROWS):
-                    place = rows_from(p_x, p_residual, i_first, i_end, stride_x, stride_residual, UNIT, ROWS)
-                    _, _, i_row, m_row = place
-                    b_mean = tl.load(p_moments + i_row * 2, mask=m_row, other=0.0)  # [ROWS]
-                    b_rstd = tl.load(p_moments + i_row * 2 + 1, mask=m_row, other=0.0)
-                    p_grad_row = p_grad + i_row * stride_grad * UNIT
-                    b_normal, b_grad = load_normal(
-                        place, dropout, (b_mean, b_rstd), p_grad_row, i_c, C, CHUNK, ROWS, WIDE
-                    )
-                    b_d_weight += b_grad * b_normal
-                    b_d_bias += b_grad
-                o_c = i_c + tl.arange(0, CHUNK)  # [CHUNK]
-                tl.store(p_share + o_c, tl.sum(b_d_weight, axis=0), mask=o_c < C)
-                tl.store(p_share + C + o_c, tl.sum(b_d_bias, axis=0), mask=o_c < C)
+    if p_shares is not None:
+        if i_block < blocks:
+            p_share = p_shares + i_block * (2 * C)
+            for j in tl.static_range(len(PARTS)):
+                o_c = PARTS[j][0] + tl.arange(0, PARTS[j][1])  # [part]
+                tl.store(p_share + o_c, tl.sum(b_d_weights[j], axis=0), mask=o_c < C)
+                tl.store(p_share + C + o_c, tl.sum(b_d_biases[j], axis=0), mask=o_c < C)
+            if len(PARTS) == 0:
+                for i_c in range(0, C, CHUNK):
+                    b_d_weight = tl.zeros([ROWS, CHUNK], dtype=WIDE)
+                    b_d_bias = tl.zeros([ROWS, CHUNK], dtype=WIDE)
+                    for i_first in range(i_block * span, i_end, ROWS):
+                        place = rows_from(p_x, p_residual, i_first, i_end, stride_x, stride_residual, UNIT, ROWS)
+                        _, _, i_row, m_row = place
+                        b_mean = tl.load(p_moments + i_row * 2, mask=m_row, other=0.0)  # [ROWS]
+                        b_rstd = tl.load(p_moments + i_row * 2 + 1, mask=m_row, other=0.0)
+                        p_grad_row = p_grad + i_row * stride_grad * UNIT
+                        b_normal, b_grad = load_normal(
+                            place, dropout, (b_mean, b_rstd), p_grad_row, i_c, C, CHUNK, ROWS, WIDE
+                        )
+                        b_d_weight += b_grad * b_normal
+                        b_d_bias += b_grad
+                    o_c = i_c + tl.arange(0, CHUNK)  # [CHUNK]
+                    tl.store(p_share + o_c, tl.sum(b_d_weight, axis=0), mask=o_c < C)
+                    tl.store(p_share + C + o_c, tl.sum(b_d_bias, axis=0), mask=o_c < C)

@@ -48,12 +48,13 @@ def add_shares_kernel(
     i_total = program_index() // chunks
     o_n = program_index().to(tl.int64) % chunks * CHUNK + tl.arange(0, CHUNK)  # [CHUNK]
     o_row = tl.arange(0, ROWS)  # [ROWS]
-    m_n = (o_n < numbers) & (i_total * numbers < width)
+    m_n = o_n < numbers
+    count = tl.where(i_total * numbers < width, blocks, 0)  # none for the programs too many of a grid
     b_sums = tl.zeros([ROWS, CHUNK], dtype=WIDE)
-    for i_block in range(0, blocks, ROWS):
+    for i_block in range(0, count, ROWS):
         o_block = i_block + o_row  # [ROWS]
         p_share = p_shares + o_block.to(tl.int64)[:, None] * width + (i_total * numbers + o_n)[None, :]  # [ROWS, CHUNK]
-        b_sums += tl.load(p_share, mask=(o_block < blocks)[:, None] & m_n[None, :], other=0.0)
+        b_sums += tl.load(p_share, mask=(o_block < count)[:, None] & m_n[None, :], other=0.0)
     b_sum = tl.sum(b_sums, axis=0)  # [CHUNK]
     if p_first is not None:
         if i_total == 0:

@@ -106,8 +106,10 @@ def backward(
         kernel_weight.stride(0),
     )
     columns, rows = kernel_weight.shape[1], kernel_weight.shape[0]
-    shares = query.new_empty((plan.chunks, rows * columns + columns + rows), dtype=sum_dtype(query.dtype))
     gradients = (d_kernel_weight, d_pointwise_bias, d_kernel_bias)
+    shares = None
+    if any(gradient is not None for gradient in gradients):
+        shares = query.new_empty((plan.chunks, rows * columns + columns + rows), dtype=sum_dtype(query.dtype))
     with on_device_of(query):
         span_conv_bwd_kernel[plan.grid](
             d_query,
@@ -121,7 +123,7 @@ def backward(
             *plan.numbers,
             **plan.constants,
         )
-        if any(gradient is not None for gradient in gradients):
+        if shares is not None:
             constants = sum_configuration(query.dtype, columns, rows)
             programs = triton.cdiv(shares.shape[1], constants["CHUNK"])
             span_conv_sum_kernel[grid(programs)](*gradients, shares, plan.chunks, **constants)
@@ -209,6 +211,8 @@ def forward_configuration(
         rows, most, channels = (8, 128, 16) if dtype == torch.float32 else (4, 64, 16)
     passes = triton.cdiv(A, most)
     blocks = triton.cdiv(triton.cdiv(A, block), passes)
+    if half and block * blocks > 256:
+        channels = 32  # of the span at once: the sums leave no registers for more
     chosen = {
         "GROUP": 4,
         "ROWS": rows,
@@ -220,7 +224,8 @@ def forward_configuration(
         **tuning.tuned("span_conv_fwd", device, dtype, C=C, H=H, D=D, K=K, S=S),
     }
     heads = min(8, triton.next_power_of_2(H))
-    a_row = chosen["num_warps"] * 32 * 16 // (chosen["ROWS"] * heads * dtype.itemsize)  # channels, 16 bytes a thread
+    a_thread = 1 if dtype == torch.float64 else 16 // dtype.itemsize  # channels of values
+    a_row = chosen["num_warps"] * 32 * a_thread // (chosen["ROWS"] * heads)
     fixed = {"C": C, "S": S, "H": H, "D": D, "K": K, "PARTS": parts(H * K), "HEADS": heads}
     wide = triton_dtype(sum_dtype(dtype))
     return {**fixed, "CHUNK": chunk_size(D, max(8, a_row)), **chosen, "WIDE": wide, "enable_fp_fusion": True}

@@ -323,7 +323,7 @@ def span_conv_bwd_kernel(
 ):
     """Writes d_query and d_product [B, T, H, D], and shares [chunks, H·K·H·D + H·D + H·K]: see `span_conv_sum_kernel`.
 
-    All tensors but query and kernel are contiguous; packed sequences are one row of tokens.
+    shares may be None. All tensors but query and kernel are contiguous; packed sequences are one row of tokens.
     """
     A: tl.constexpr = H * D
     L: tl.constexpr = H * K
@@ -375,24 +375,27 @@ def span_conv_bwd_kernel(
                 other=0.0,
             )  # [TILE, part]
             b_d_key = add_product(b_d_key, b_d_logits, b_weights[j], WIDE)
-            b_added += (add_product(b_d_weights[j], b_d_logits.T, b_key, WIDE),)
-            b_added_biases += (b_d_kernel_biases[j] + tl.sum(b_d_logits.to(WIDE), axis=0),)
-        b_d_weights = b_added
-        b_d_kernel_biases = b_added_biases
+            if p_shares is not None:
+                b_added += (add_product(b_d_weights[j], b_d_logits.T, b_key, WIDE),)
+                b_added_biases += (b_d_kernel_biases[j] + tl.sum(b_d_logits.to(WIDE), axis=0),)
         b_d_product = b_d_key * b_query
-        b_d_bias += tl.sum(b_d_product, axis=0)
+        if p_shares is not None:
+            b_d_weights = b_added
+            b_d_kernel_biases = b_added_biases
+            b_d_bias += tl.sum(b_d_product, axis=0)
         tl.store(p_d_query + p_place, (b_d_key * b_product).to(dtype), mask=m_write)
         tl.store(p_d_product + p_place, b_d_product.to(dtype), mask=m_write)
 
-    if i_chunk < chunks:
-        p_share = p_shares + i_chunk.to(tl.int64) * (L * A + A + L)
-        for j in tl.static_range(len(PARTS)):
-            o_l = PARTS[j][0] + tl.arange(0, PARTS[j][1])  # [part]
-            m_weight = (o_l < L)[:, None] & (o_a < A)[None, :]
-            tl.store(p_share + o_l[:, None] * A + o_a[None, :], b_d_weights[j], mask=m_weight)
-            if i_block == 0:
-                tl.store(p_share + L * A + A + o_l, b_d_kernel_biases[j], mask=o_l < L)
-        tl.store(p_share + L * A + o_a, b_d_bias, mask=o_a < A)
+    if p_shares is not None:
+        if i_chunk < chunks:
+            p_share = p_shares + i_chunk.to(tl.int64) * (L * A + A + L)
+            for j in tl.static_range(len(PARTS)):
+                o_l = PARTS[j][0] + tl.arange(0, PARTS[j][1])  # [part]
+                m_weight = (o_l < L)[:, None] & (o_a < A)[None, :]
+                tl.store(p_share + o_l[:, None] * A + o_a[None, :], b_d_weights[j], mask=m_weight)
+                if i_block == 0:
+                    tl.store(p_share + L * A + A + o_l, b_d_kernel_biases[j], mask=o_l < L)
+            tl.store(p_share + L * A + o_a, b_d_bias, mask=o_a < A)
 
 
 @triton.jit(do_not_specialize=["chunks"])

@@ -44,8 +44,7 @@ def cases() -> Iterator[Row]:
 def compile_case(kernel: str, target: int, dtype: str, D: int, K: int, form: str, options: str) -> Compiled:
     dtype = getattr(torch, dtype)
     function = getattr(mixed_attention_kernels, f"{kernel}_kernel")
-    extras = (options == "dropout", options == "bias")
-    constants = mixed_attention.configuration(kernel, torch.device("cpu"), dtype, D, K, *extras)
+    constants = mixed_attention.configuration(kernel, torch.device("cpu"), dtype, D, K, options == "dropout")
     wide = triton_dtype(sum_dtype(dtype))
     pointers = {
         **{name: triton_dtype(dtype) for name in function.arg_names if name.startswith("p_")},

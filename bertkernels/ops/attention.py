@@ -48,7 +48,8 @@ def attention(
         [B, T, H, D] (or [total, H, D]) of `query`'s dtype. "cpu" and "reference" add up in fp32 (fp64 for fp64).
 
     Raises:
-        ValueError, TypeError: shapes, dtypes, devices, strides, or contents of `lengths`/`cu_seqlens` do not fit.
+        ValueError, TypeError: shapes, dtypes, devices, strides, or contents of `lengths`/`cu_seqlens` do not fit. On a
+            GPU contents are read as seldom as by `light_conv`, and those out of range do as little harm.
         RuntimeError: `impl` asks for an implementation that cannot run here, or not with this mask.
     """
     check("attention", query, key, value, attention_mask, dropout_p, lengths, cu_seqlens)

@@ -1,6 +1,10 @@
 """Checks of arguments that the ops share. Each failure is one sentence that names the op and the argument."""
 
+import os
+
 import torch
+
+_READ_FROM_GPU = os.environ.get("BERTKERNELS_CHECK_SEQUENCES", "0") == "1"
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -83,12 +87,17 @@ def _int32_vector(op: str, name: str, vector: torch.Tensor, x: torch.Tensor, x_n
 
 
 def sequence_values(op: str, tokens: int, lengths: torch.Tensor | None, cu_seqlens: torch.Tensor | None) -> None:
-    """Contents of `lengths` or `cu_seqlens` on the CPU; on a GPU reading them would stall, so kernels clamp them."""
-    if lengths is not None and lengths.device.type == "cpu" and lengths.numel():
+    """`lengths` lie in 0..T; `cu_seqlens` run from 0 to all tokens and never decrease. Looked at where `_readable`.
+
+    Elsewhere implementations see to it that nothing outside the tensors is read or written, whatever these hold:
+    lengths count as clamped to 0..T and entries of cu_seqlens to 0..tokens. Where cu_seqlens then still decrease, or do
+    not reach from 0 to all tokens, what comes out for tokens of no sequence, or of several, is undefined.
+    """
+    if lengths is not None and lengths.numel() and _readable(lengths):
         low, high = int(lengths.min()), int(lengths.max())
         if low < 0 or high > tokens:
             raise ValueError(f"{op}: lengths must lie in 0..T = 0..{tokens}, got {low}..{high}")
-    if cu_seqlens is not None and cu_seqlens.device.type == "cpu":
+    if cu_seqlens is not None and _readable(cu_seqlens):
         if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != tokens:
             raise ValueError(
                 f"{op}: cu_seqlens must run from 0 to the number of tokens {tokens}, "
@@ -96,3 +105,10 @@ def sequence_values(op: str, tokens: int, lengths: torch.Tensor | None, cu_seqle
             )
         if bool((cu_seqlens.diff() < 0).any()):
             raise ValueError(f"{op}: cu_seqlens must not decrease, got {cu_seqlens.tolist()[:16]}")
+
+
+def _readable(vector: torch.Tensor) -> bool:
+    """Whether contents are looked at: on a GPU each call would wait for it, so only where asked to, for debugging."""
+    if vector.device.type == "cpu":
+        return True
+    return _READ_FROM_GPU and not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())

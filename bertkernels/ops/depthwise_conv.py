@@ -37,8 +37,10 @@ def depthwise_conv(
         [B, T, C] (or [total, C]), contiguous, of `x`'s dtype. Sums are in fp32 (fp64 for fp64).
 
     Raises:
-        ValueError, TypeError: shapes, dtypes, devices, strides, or contents of `lengths`/`cu_seqlens` do not fit (on a
-            GPU contents are not read back: out-of-range ones are clamped).
+        ValueError, TypeError: shapes, dtypes, devices, strides, or contents of `lengths`/`cu_seqlens` do not fit. On a
+            GPU contents are read only if BERTKERNELS_CHECK_SEQUENCES=1, for that waits for it; otherwise those out of
+            range count as clamped: nothing outside the tensors is read or written, but results are undefined for tokens
+            that `cu_seqlens` then give to no sequence, or to several.
         RuntimeError: `impl` asks for an implementation that cannot run here.
     """
     check("depthwise_conv", x, weight, bias, lengths, cu_seqlens)

@@ -83,8 +83,10 @@ def span_conv_logits(
         will be asked for, key is kept beside it; the span is worked out again in the backward pass.
 
     Raises:
-        ValueError, TypeError: shapes, dtypes, devices, strides, or contents of `lengths`/`cu_seqlens` do not fit (on a
-            GPU contents are not read back: out-of-range ones are clamped).
+        ValueError, TypeError: shapes, dtypes, devices, strides, or contents of `lengths`/`cu_seqlens` do not fit. On a
+            GPU contents are read only if BERTKERNELS_CHECK_SEQUENCES=1, for that waits for it; otherwise those out of
+            range count as clamped: nothing outside the tensors is read or written, but results are undefined for tokens
+            that `cu_seqlens` then give to no sequence, or to several.
         RuntimeError: `impl` asks for an implementation that cannot run here.
     """
     weights = (depthwise_weight, pointwise_weight, pointwise_bias, kernel_weight, kernel_bias)

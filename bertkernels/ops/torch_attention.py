@@ -51,8 +51,10 @@ def _packed(query, key, value, dropout_p, scale, cu_seqlens, max_seqlen):
     checks.sequence_values("attention", query.shape[0], None, cu_seqlens)
     if cu_seqlens.shape[0] == 1 or not query.numel():
         return query * 1.0 + key * 0.0 + value * 0.0
-    longest = int(cu_seqlens.diff().max()) if max_seqlen is None else max_seqlen
     kernel = _packed_kernel(query)
+    if kernel is not None:
+        cu_seqlens = cu_seqlens.clamp(0, query.shape[0])  # nobody has read them on a GPU, and the kernel trusts them
+    longest = int(cu_seqlens.diff().max()) if max_seqlen is None else max_seqlen
     if kernel is not None:
         query, key, value = (_aligned(x) for x in (query, key, value))
         return kernel(query, key, value, cu_seqlens.contiguous(), longest, dropout_p, scale)

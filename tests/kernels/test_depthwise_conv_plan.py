@@ -12,12 +12,15 @@ def test_chunks_share_the_tiles_evenly(tiles, wanted):
     from bertkernels.kernels.depthwise_conv import chunk_count
 
     chunks = chunk_count(tiles, wanted)
+    longest = -(-tiles // chunks)
     assert 1 <= chunks <= tiles
-    assert chunks <= max(wanted, 1) or tiles / chunks > 31 or chunks > 127
+    assert longest <= max(32, -(-tiles // 255))
     if chunks < tiles:
         assert chunks % 2 == 1
-        most, mean = -(-tiles // chunks), tiles / chunks
-        assert most < mean + 1
+    if chunks > 2:
+        longer = -(-tiles // (chunks - 2))
+        assert longer > longest, "two fewer would do"
+        assert chunks <= wanted or longer > 32, "more than wanted, though none was too long"
 
 
 def plan(x, weight, kernel="depthwise_conv_bwd", cu_seqlens=None):

@@ -286,8 +286,10 @@ def test_empty(shape):
     "bad, meant",
     [
         ({"lengths": int32(-3, 99)}, {"lengths": int32(0, 5)}),
+        ({"lengths": int32(2**31 - 1, -(2**31))}, {"lengths": int32(5, 0)}),
         ({"cu_seqlens": int32(2, 3, 99)}, {"cu_seqlens": int32(0, 3, 10)}),
         ({"cu_seqlens": int32(-7, 99, -1, 4)}, None),
+        ({"cu_seqlens": int32(*[-(2**31), 2**31 - 1] * 2)}, None),
     ],
     ids=str,
 )

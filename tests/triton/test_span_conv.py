@@ -65,6 +65,31 @@ def test_tokens_in_several_chunks(monkeypatch):
     kernel._backward_plan.cache_clear()
 
 
+@pytest.mark.parametrize("wanted", [[False] * 3, [True, False, False], [False, True, True]], ids=str)
+def test_sums_that_are_not_wanted_are_not_worked_out(wanted, monkeypatch):
+    """No shares are made where none of the three gradients is, that of pointwise_bias, kernel_weight or kernel_bias."""
+    from bertkernels.kernels import span_conv as kernel
+
+    x, query, _, *weights, _ = draw((2, 5, 12, 1, 8, 3, 3), torch.float32)
+    logits, product = span_conv_logits_op(x, query, *weights, None, None, True, "triton")
+    saved = (logits, x, query, *weights[:-1], product, None, None)
+    all_wanted = span_conv_logits_backward_op(*saved, [True] * 7, "triton")
+    launched = []
+    original = kernel.span_conv_bwd_kernel
+
+    class Watched:
+        def __getitem__(self, grid):
+            return lambda *args, **options: (launched.append(args), original[grid](*args, **options))
+
+    monkeypatch.setattr(kernel, "span_conv_bwd_kernel", Watched())
+    pointwise, weight, bias = wanted
+    flags = [True, True, False, False, pointwise, weight, bias]
+    got = span_conv_logits_backward_op(*saved, flags, "triton")
+    assert (launched[0][2] is not None) == any(wanted)
+    for gradient, expected, is_wanted in zip(got, all_wanted, flags, strict=True):
+        assert torch.equal(gradient, expected) if is_wanted else not gradient.numel()
+
+
 @pytest.mark.parametrize("rearrange", [swapped, sliced, misaligned])
 def test_memory_layouts_change_nothing(rearrange):
     tensors = draw((2, 6, 16, 2, 16, 3, 3), torch.float32)
@@ -157,7 +182,10 @@ def test_sequences_out_of_range_stay_in_bounds():
         return inside, memory
 
     x, query, values, *weights, _ = draw((2, 5, 12, 1, 4, 3, 3), torch.float32)
-    for bad, packed in ((int32([-3, 99]), False), (int32([2, 3, 99]), True), (int32([-7, 99, -1, 4]), True)):
+    far = [-(2**31), 2**31 - 1] * 2
+    padded = (int32([-3, 99]), int32(far[:2]))
+    for bad in (*padded, int32([2, 3, 99]), int32([-7, 99, -1, 4]), int32(far)):
+        packed = len(bad) > 2
         tokens = [t.flatten(0, 1) if packed else t for t in (x, query, values)]
         inputs = [guarded(t, NAN)[0] for t in (*tokens, *weights)]
         logits = tokens[1].new_zeros((*tokens[1].shape[:-1], 3))
