@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import static_cubin
 import static_table
@@ -76,15 +77,21 @@ def main() -> None:
     rows = [row for row in static_table.read(static_table.TRITON) if row["op"] in OPS]
     missing = to_compile(rows)
     rows = [row for row in rows if static_table.key(row) not in missing]
+    failures = []
     try:
-        with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-            for row in pool.imap_unordered(compile_row, missing):
-                rows.append(row)
-                print(f"{row['op']}: {row['kernel']} for sm_{row['target']}", file=sys.stderr)
-    finally:  # where it was stopped, or one kernel does not compile, the next run goes on from here
+        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+            for done in as_completed([pool.submit(compile_row, case) for case in missing]):
+                if done.exception() is not None:
+                    failures.append(f"{done.exception()}: {done.exception().__cause__}")
+                    continue
+                rows.append(done.result())
+                print(f"{rows[-1]['op']}: {rows[-1]['kernel']} for sm_{rows[-1]['target']}", file=sys.stderr)
+    finally:  # a run that was stopped is taken up where it was
         order = [case for op in OPS for case in cases(op)]
         kept = [row for row in rows if static_table.key(row) in order]
         static_table.write(static_table.TRITON, sorted(kept, key=lambda row: order.index(static_table.key(row))))
+    if failures:
+        sys.exit("\n".join(failures))
 
 
 if __name__ == "__main__":
