@@ -57,14 +57,15 @@ def made_with(op: str) -> Row:
 
 
 def compile_row(case: Row) -> Row:
-    op, *names = case
+    options = dict(case)
+    op = options.pop("op")
     try:
-        compiled = OPS[case[op]].compile_case(**{name: case[name] for name in names})
+        compiled = OPS[op].compile_case(**options)
     except Exception as error:
-        raise RuntimeError(f"does not compile: {json.dumps(case)}") from error
+        raise RuntimeError(f"{json.dumps(case)} does not compile: {error}") from error
     (kernel,) = static_cubin.read(compiled.cubin).values()
     figures = static_table.figures(case["target"], kernel, compiled.shared_bytes, compiled.columns)
-    return {**case, **figures, **made_with(case[op])}
+    return {**case, **figures, **made_with(op)}
 
 
 def to_compile(known: Iterable[Row]) -> list[Row]:
@@ -82,7 +83,7 @@ def main() -> None:
         with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
             for done in as_completed([pool.submit(compile_row, case) for case in missing]):
                 if done.exception() is not None:
-                    failures.append(f"{done.exception()}: {done.exception().__cause__}")
+                    failures.append(str(done.exception()))
                     continue
                 rows.append(done.result())
                 print(f"{rows[-1]['op']}: {rows[-1]['kernel']} for sm_{rows[-1]['target']}", file=sys.stderr)

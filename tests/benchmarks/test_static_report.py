@@ -15,9 +15,7 @@ def tables(static_report):
 
 
 def test_committed_report_is_what_the_tables_say(static_report, tables):
-    assert static_report.REPORT.read_text(encoding="utf-8") == static_report.render(tables), (
-        "run: python benchmarks/static_report.py"
-    )
+    assert static_report.REPORT.read_text(encoding="utf-8") == static_report.render(tables), "run: make static"
 
 
 def test_every_line_of_the_tables_is_in_the_report_once(static_report, tables):

@@ -49,12 +49,12 @@ def test_committed_table_is_true(static_cuda, nvcc, compiled, table):
     (compiler,) = {row["compiler"] for row in table}
     if compiler != static_cuda.compiler(nvcc):
         pytest.skip(f"the table is of {compiler}, here is {static_cuda.compiler(nvcc)}")
-    assert table == compiled, "run: python benchmarks/static_cuda.py"
+    assert table == compiled, "run: make static"
 
 
 def test_committed_table_is_of_this_source(static_cuda, table):
     digests = {source.stem: static_cuda.source_digest(source) for source in static_cuda.sources()}
-    stale = "run python benchmarks/static_cuda.py: the kernels have changed since the table was written"
+    stale = "run make static: the kernels have changed since the table was written"
     assert {(row["op"], row["source"]) for row in table} == set(digests.items()), stale
     assert [row for row in table if row["stack_bytes"] or row["spill_bytes"]] == []
 

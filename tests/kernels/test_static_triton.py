@@ -19,7 +19,7 @@ with pytest.MonkeyPatch.context() as patch:
     static_triton = importlib.import_module("static_triton")
 static_table, TARGETS = static_triton.static_table, static_triton.static_table.TARGETS
 ROWS = static_table.read(static_table.TRITON)
-STALE = "run python benchmarks/static_triton.py: the kernels have changed since the table was written"
+STALE = "run make static: the kernels have changed since the table was written"
 PRODUCTS = ("grouped_linear_fwd", "grouped_linear_bwd_weight", "span_conv_fwd", "span_conv_bwd")
 PRODUCTS += ("mixed_attention_fwd", "mixed_attention_bwd_query", "mixed_attention_bwd_key")
 HALF = ("bfloat16", "float16")
