@@ -16,7 +16,7 @@ endif
 
 SOURCES = $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: demo test asan bench bench-gpu lint format clean
+.PHONY: demo test asan bench bench-gpu static lint format clean
 
 demo: $(READY)
 	$(PYTHON) -m bertkernels demo
@@ -45,6 +45,12 @@ bench-gpu:
 	$(GPU_PYTHON) setup.py -q build_ext --inplace
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/ops tests/bench
 	$(GPU_PYTHON) -m bertkernels bench --device cuda
+
+# What compilers say of the GPU kernels, without a GPU: benchmarks/results/static*. Compiles what has changed.
+static: $(READY)
+	$(PYTHON) benchmarks/static_triton.py
+	$(PYTHON) benchmarks/static_cuda.py
+	$(PYTHON) benchmarks/static_report.py
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .

@@ -1,111 +1,99 @@
-"""What the compiler says of the Triton kernels: registers, shared memory, spills, for each GPU target. Needs no GPU.
+"""What the compiler says of the Triton kernels, for each GPU target (`static_table`). Needs no GPU.
 
-python benchmarks/static_triton.py           compiles them and writes benchmarks/results/static_triton.jsonl
-python benchmarks/static_triton.py [op …]    replaces these ops' lines only
+python benchmarks/static_triton.py    writes benchmarks/results/static_triton.jsonl, compiling what has changed since
 """
 
+import functools
+import json
+import multiprocessing
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
+import static_cubin
 import static_table
-import torch
 import triton
-import triton.language as tl
-from static_table import ROOT, TARGETS, Row
+from static_table import ROOT, Row
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from static_cases import bias_activation, depthwise_conv  # noqa: E402
-
-from bertkernels.kernels import light_conv, light_conv_kernels  # noqa: E402
-from bertkernels.kernels.dtypes import triton_dtype  # noqa: E402
-from bertkernels.kernels.offline import Compiled, compile_kernel  # noqa: E402
-
-COMPILER = f"triton {triton.__version__}"
-
-
-def light_conv_cases() -> Iterator[Row]:
-    for kernel in ("light_conv_fwd", "light_conv_bwd"):
-        for target in TARGETS:
-            for dtype, D, K, form in (
-                ("bfloat16", 64, 9, "padded"),
-                ("bfloat16", 64, 9, "packed"),
-                ("bfloat16", 48, 9, "padded"),
-                ("float32", 64, 9, "padded"),
-                ("float32", 48, 9, "padded"),
-            ):
-                yield {"kernel": kernel, "target": target, "dtype": dtype, "D": D, "K": K, "form": form}
-        for dtype, K in (("float16", 9), ("float64", 9), ("bfloat16", 31)):
-            yield {"kernel": kernel, "target": 90, "dtype": dtype, "D": 64, "K": K, "form": "packed"}
-    for target in TARGETS:
-        yield {"kernel": "light_conv_terms", "target": target, "dtype": "bfloat16", "D": 64, "K": 31, "form": "padded"}
-
-
-def compile_light_conv(kernel: str, target: int, dtype: str, D: int, K: int, form: str) -> Compiled:
-    dtype = getattr(torch, dtype)
-    function = getattr(light_conv_kernels, f"{kernel}_kernel")
-    if kernel == "light_conv_terms":
-        constants = light_conv.terms_configuration(dtype, K)
-        return compile_kernel(
-            function, target, {"p_terms": constants["WIDE"], "p_logits": triton_dtype(dtype)}, constants
-        )
-    constants = light_conv.configuration(kernel, torch.device("cpu"), dtype, D, K)
-    constants = {**constants, "UNIT": 16, "SOFTMAX": True, "LEFT": (K - 1) // 2}
-    pointers = {
-        **{parameter.name: triton_dtype(dtype) for parameter in function.params if parameter.name.startswith("p_")},
-        "p_terms": constants["WIDE"] if K > constants["TAPS"] else None,
-        "p_lengths": None,
-        "p_cu_seqlens": tl.int32 if form == "packed" else None,
-    }
-    return compile_kernel(function, target, pointers, constants)
-
+from static_cases import (  # noqa: E402
+    bias_activation,
+    depthwise_conv,
+    grouped_linear,
+    light_conv,
+    mixed_attention,
+    residual_norm,
+    shares,
+    span_conv,
+)
 
 OPS = {
-    "bias_activation": (bias_activation.cases, bias_activation.compile_case),
-    "depthwise_conv": (depthwise_conv.cases, depthwise_conv.compile_case),
-    "light_conv": (light_conv_cases, compile_light_conv),
+    "bias_activation": bias_activation,
+    "depthwise_conv": depthwise_conv,
+    "grouped_linear": grouped_linear,
+    "light_conv": light_conv,
+    "mixed_attention": mixed_attention,
+    "residual_norm": residual_norm,
+    "shares": shares,
+    "span_conv": span_conv,
 }
 
 
 def cases(op: str) -> Iterator[Row]:
-    """Every row of an op without what comes of it."""
-    for case in OPS[op][0]():
+    """Every line of an op without what comes of it."""
+    for case in OPS[op].cases():
         yield {"op": op, **case}
 
 
-def compile_case(op: str, **case: object) -> Compiled:
-    return OPS[op][1](**case)
-
-
-def source_digest(op: str) -> str:
-    return static_table.source_digest(ROOT / "kernels" / f"{op}.py")
+@functools.cache
+def made_with(op: str) -> Row:
+    """The compiler, and a digest of the kernels, of how they are compiled and of how the outcome is read."""
+    files = (f"kernels/{op}.py", f"benchmarks/static_cases/{op}.py", "kernels/offline.py", *static_table.READ_WITH)
+    digest = static_table.source_digest(*(ROOT / file for file in files))
+    return {"compiler": f"triton {triton.__version__}", "source": digest}
 
 
 def compile_row(case: Row) -> Row:
-    compiled = compile_case(**case)
-    return {
-        **case,
-        "registers": compiled.registers,
-        "shared_bytes": compiled.shared_bytes,
-        "stack_bytes": compiled.stack_bytes,
-        "spill_bytes": compiled.spill_bytes,
-        "compiler": COMPILER,
-        "source": source_digest(case["op"]),
-    }
+    options = dict(case)
+    op = options.pop("op")
+    try:
+        compiled = OPS[op].compile_case(**options)
+    except Exception as error:
+        raise RuntimeError(f"{json.dumps(case)} does not compile: {error}") from error
+    (kernel,) = static_cubin.read(compiled.cubin).values()
+    figures = static_table.figures(case["target"], kernel, compiled.shared_bytes, compiled.columns)
+    return {**case, **figures, **made_with(op)}
 
 
-def main(wanted: list[str]) -> None:
-    unknown = [op for op in wanted if op not in OPS]
-    if unknown:
-        sys.exit(f"unknown op {unknown[0]!r}; known: {', '.join(OPS)}")
-    kept = static_table.read(static_table.TRITON) if wanted else []
-    rows = []
-    for op in OPS:
-        compile_now = not wanted or op in wanted
-        rows += map(compile_row, cases(op)) if compile_now else [row for row in kept if row["op"] == op]
-    static_table.write(static_table.TRITON, rows)
+def to_compile(known: Iterable[Row]) -> list[Row]:
+    """The cases of which no line is known, or one of another source or compiler."""
+    found = [static_table.key(row) for row in known if made_with(row["op"]).items() <= row.items()]
+    return [case for op in OPS for case in cases(op) if case not in found]
+
+
+def main() -> None:
+    rows = [row for row in static_table.read(static_table.TRITON) if row["op"] in OPS]
+    missing = to_compile(rows)
+    rows = [row for row in rows if static_table.key(row) not in missing]
+    failures = []
+    try:
+        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+            for done in as_completed([pool.submit(compile_row, case) for case in missing]):
+                if done.exception() is not None:
+                    failures.append(str(done.exception()))
+                    continue
+                rows.append(done.result())
+                print(f"{rows[-1]['op']}: {rows[-1]['kernel']} for sm_{rows[-1]['target']}", file=sys.stderr)
+    finally:  # a run that was stopped is taken up where it was
+        order = [case for op in OPS for case in cases(op)]
+        kept = [row for row in rows if static_table.key(row) in order]
+        static_table.write(static_table.TRITON, sorted(kept, key=lambda row: order.index(static_table.key(row))))
+    if failures:
+        sys.exit("\n".join(failures))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from static_table import TARGETS, Row
 
-from bertkernels.kernels import bias_activation, bias_activation_kernels, shares
+from bertkernels.kernels import bias_activation, bias_activation_kernels
 from bertkernels.kernels.dtypes import sum_dtype, triton_dtype
 from bertkernels.kernels.offline import Compiled, compile_kernel
 
@@ -20,18 +20,12 @@ def cases() -> Iterator[Row]:
             yield {"kernel": kernel, "target": 90, "dtype": "bfloat16", "C": 1536, "activation": activation}
         for dtype in ("float16", "float64"):
             yield {"kernel": kernel, "target": 90, "dtype": dtype, "C": 1536, "activation": "gelu"}
-    for target in TARGETS:
-        yield {"kernel": "add_shares", "target": target, "dtype": "bfloat16", "C": 1536, "activation": None}
 
 
 def compile_case(kernel: str, target: int, dtype: str, C: int, activation: str | None) -> Compiled:
     dtype = getattr(torch, dtype)
-    pointers = {"p_shares": triton_dtype(sum_dtype(dtype))}
-    if kernel == "add_shares":
-        pointers["p_total"] = triton_dtype(dtype)
-        return compile_kernel(shares.add_shares_kernel, target, pointers, shares.configuration(sum_dtype(dtype)))
     function = getattr(bias_activation_kernels, f"{kernel}_kernel")
-    tensors = (name for name in function.arg_names if name.startswith("p_"))
-    pointers = {**{name: triton_dtype(dtype) for name in tensors}, **pointers}
+    pointers = {name: triton_dtype(dtype) for name in function.arg_names if name.startswith("p_")}
+    pointers["p_shares"] = triton_dtype(sum_dtype(dtype))
     constants = bias_activation.configuration(kernel, torch.device("cpu"), dtype, C)
     return compile_kernel(function, target, pointers, {**constants, "UNIT": math.gcd(16, C), "ACTIVATION": activation})

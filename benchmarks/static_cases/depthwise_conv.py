@@ -11,36 +11,24 @@ from bertkernels.kernels import depthwise_conv, depthwise_conv_kernels
 from bertkernels.kernels.dtypes import sum_dtype, triton_dtype
 from bertkernels.kernels.offline import Compiled, compile_kernel
 
+from .sizes import BASE, MEDIUM_SMALL, SMALL
+
 
 def cases() -> Iterator[Row]:
     for kernel in ("depthwise_conv_fwd", "depthwise_conv_bwd"):
         for target in TARGETS:
-            for dtype, C, K, form in (
-                ("bfloat16", 768, 9, "padded"),
-                ("bfloat16", 768, 9, "packed"),
-                ("bfloat16", 384, 9, "padded"),
-                ("bfloat16", 256, 9, "padded"),
-                ("float32", 768, 9, "padded"),
-            ):
-                yield {"kernel": kernel, "target": target, "dtype": dtype, "C": C, "K": K, "form": form}
-        for dtype, C, K in (
-            ("float16", 768, 9),
-            ("float64", 768, 9),
-            ("bfloat16", 100, 9),
-            ("bfloat16", 768, 3),
-            ("bfloat16", 768, 15),
-            ("bfloat16", 768, 31),
-        ):
-            yield {"kernel": kernel, "target": 90, "dtype": dtype, "C": C, "K": K, "form": "packed"}
+            for C, form in ((BASE.C, "padded"), (BASE.C, "packed"), (MEDIUM_SMALL.C, "padded"), (SMALL.C, "padded")):
+                yield _case(kernel, target, "bfloat16", C, 9, form)
+        for dtype in ("float16", "float32", "float64"):
+            yield _case(kernel, 90, dtype, BASE.C, 9, "packed")
+        for C, K in ((100, 9), (BASE.C, 15), (BASE.C, 31)):
+            yield _case(kernel, 90, "bfloat16", C, K, "packed")
     for target in TARGETS:
-        yield {
-            "kernel": "depthwise_conv_sum",
-            "target": target,
-            "dtype": "bfloat16",
-            "C": 768,
-            "K": 9,
-            "form": "padded",
-        }
+        yield _case("depthwise_conv_sum", target, "bfloat16", BASE.C, 9, "padded")
+
+
+def _case(kernel: str, target: int, dtype: str, C: int, K: int, form: str) -> Row:
+    return {"kernel": kernel, "target": target, "dtype": dtype, "C": C, "K": K, "form": form}
 
 
 def compile_case(kernel: str, target: int, dtype: str, C: int, K: int, form: str) -> Compiled:

@@ -11,39 +11,27 @@ from bertkernels.kernels import span_conv, span_conv_kernels
 from bertkernels.kernels.dtypes import sum_dtype, triton_dtype
 from bertkernels.kernels.offline import Compiled, compile_kernel
 
-SMALL, MEDIUM_SMALL, BASE = (256, 2, 64), (384, 4, 48), (768, 6, 64)  # C, H, D
+from .sizes import BASE, MEDIUM_SMALL, SMALL, Size
 
 
 def cases() -> Iterator[Row]:
     """writes: "out" and what is kept for its gradient, or "logits" alone."""
     for target in TARGETS:
-        for dtype, size, form, writes in (
-            ("bfloat16", SMALL, "padded", "out"),
-            ("bfloat16", MEDIUM_SMALL, "padded", "out"),
-            ("bfloat16", BASE, "padded", "out"),
-            ("bfloat16", BASE, "padded", "logits"),
-            ("bfloat16", BASE, "packed", "out"),
-            ("float32", SMALL, "padded", "out"),
-            ("float32", BASE, "padded", "out"),
-        ):
-            yield _case("span_conv_fwd", target, dtype, size, form, writes)
-    for dtype, size, writes in (("float16", BASE, "out"), ("float64", SMALL, "out"), ("bfloat16", SMALL, "logits")):
-        yield _case("span_conv_fwd", 90, dtype, size, "packed", writes)
+        for size, form in ((SMALL, "padded"), (MEDIUM_SMALL, "padded"), (BASE, "padded"), (BASE, "packed")):
+            yield _case("span_conv_fwd", target, "bfloat16", size, form, "out")
+    yield _case("span_conv_fwd", 90, "bfloat16", BASE, "packed", "logits")
+    for dtype, size in (("float16", BASE), ("float32", BASE), ("float64", SMALL)):
+        yield _case("span_conv_fwd", 90, dtype, size, "packed", "out")
     for kernel in ("span_conv_bwd", "span_conv_sum"):
         for target in TARGETS:
-            for dtype, size in (
-                ("bfloat16", SMALL),
-                ("bfloat16", MEDIUM_SMALL),
-                ("bfloat16", BASE),
-                ("float32", BASE),
-                ("float64", SMALL),
-            ):
-                yield _case(kernel, target, dtype, size, "padded", "gradients")
+            for size in (SMALL, MEDIUM_SMALL, BASE) if kernel == "span_conv_bwd" else (BASE,):
+                yield _case(kernel, target, "bfloat16", size, "padded", "gradients")
+        for dtype, size in (("float32", BASE), ("float64", SMALL)):
+            yield _case(kernel, 90, dtype, size, "padded", "gradients")
 
 
-def _case(kernel: str, target: int, dtype: str, size: tuple[int, int, int], form: str, writes: str) -> Row:
-    C, H, D = size
-    widths = {"C": C, "H": H, "D": D, "K": 9, "S": 9}
+def _case(kernel: str, target: int, dtype: str, size: Size, form: str, writes: str) -> Row:
+    widths = {**size._asdict(), "K": 9, "S": 9}
     return {"kernel": kernel, "target": target, "dtype": dtype, **widths, "form": form, "writes": writes}
 
 
