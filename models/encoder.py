@@ -32,7 +32,7 @@ class EncoderOutput(ModelOutput):
     """What an encoder returns.
 
     Attributes:
-        last_hidden_state: [B, T, C]; zeros at padding under `padding="exact"`. Packed [total, C] where `packing` is there.
+        last_hidden_state: [B, T, C], zeros at padding under `padding="exact"`; packed [total, C] beside `packing`.
         pooler_output: [B, C]: the first token, through the pooler if there is one; not of packed states.
         hidden_states: on request, [B, T, C] each: the first block's input, then each block's output.
         attentions: on request, [B, H, T, T] for each sub-layer that has attention heads, before dropout.
