@@ -7,7 +7,6 @@ import torch
 
 from bertkernels import ops
 from bertkernels.models.configuration import EncoderConfig
-from bertkernels.models.convert.to_huggingface import their_model
 from bertkernels.models.encoder import EncoderModel
 from tests.models.half import HALVES, MODES, assert_within_twice, run
 
