@@ -34,21 +34,28 @@ class Embeddings(nn.Module):
     ) -> torch.Tensor:
         """input_ids [B, T] or, in place of their rows, inputs_embeds [B, T, E] → [B, T, E], with `packing` [total, E].
 
-        token_type_ids default to 0, position_ids to 0 … T - 1.
+        token_type_ids default to 0, position_ids to 0 … T - 1. With `packing` nothing that stands at padding is looked
+        at, and positions are counted over real tokens alone.
         """
-        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds  # [B, T, E]
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        shape = given.shape[:2]
         if position_ids is None:
-            position_ids = self._positions(words)
-        if token_type_ids is None:
-            token_type_ids = torch.zeros_like(position_ids)
-        x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+            position_ids = self._positions(given, packing)  # [1, T], or packed [total]
+        elif packing is not None:
+            position_ids = packing.pack(position_ids.expand(shape))
         if packing is not None:
-            # before the LayerNorm: a NaN at padding would reach its weight's gradient
-            x = packing.pack(x)
+            given = packing.pack(given)
+        words = self.word_embeddings(given) if inputs_embeds is None else given  # [B, T, E], or packed as all below
+        if token_type_ids is None:
+            token_type_ids = position_ids.new_zeros(1)  # for all tokens: its gradient is one sum over them
+        elif packing is not None:
+            token_type_ids = packing.pack(token_type_ids.expand(shape))
+        x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
         return self.dropout(self.norm(x))
 
-    def _positions(self, words: torch.Tensor) -> torch.Tensor:
-        tokens, known = words.shape[1], self.position_embeddings.num_embeddings
+    def _positions(self, given: torch.Tensor, packing: Packing | None) -> torch.Tensor:
+        tokens = given.shape[1] if packing is None else packing.layout.max_seqlen
+        known = self.position_embeddings.num_embeddings
         if tokens > known:
             raise ValueError(f"sequences of {tokens} tokens are longer than max_position_embeddings, {known}")
-        return torch.arange(tokens, device=words.device)[None]  # [1, T]
+        return torch.arange(tokens, device=given.device)[None] if packing is None else packing.positions()

@@ -32,11 +32,12 @@ class EncoderOutput(ModelOutput):
     """What an encoder returns.
 
     Attributes:
-        last_hidden_state: [B, T, C]; zeros at padding under `padding="exact"`.
-        pooler_output: [B, C]: the first token, through the pooler if there is one.
+        last_hidden_state: [B, T, C], zeros at padding under `padding="exact"`; packed [total, C] beside `packing`.
+        pooler_output: [B, C]: the first token, through the pooler if there is one; not of packed states.
         hidden_states: on request, [B, T, C] each: the first block's input, then each block's output.
         attentions: on request, [B, H, T, T] for each sub-layer that has attention heads, before dropout.
         sublayer_states: on request, [B, T, C] each: the first block's input, then each sub-layer's output.
+        packing: where the states' tokens belong, if they were left packed.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -44,6 +45,7 @@ class EncoderOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     sublayer_states: tuple[torch.Tensor, ...] | None = None
+    packing: Packing | None = None
 
 
 class Block(GradientCheckpointingLayer):
@@ -129,8 +131,9 @@ def truncated_normal(weight: torch.Tensor, std: float) -> None:
 class EncoderModel(EncoderPreTrainedModel):
     """The bare encoder.
 
-    Under `padding="exact"` a batch with an attention_mask that leaves tokens out runs packed, so that neither attention
-    nor convolutions see padding; positions still come from position_ids. Under "reference" convolutions do see it.
+    Under `padding="exact"` a batch with an attention_mask that leaves tokens out runs packed from the embeddings on:
+    every sequence comes out as if it were alone, wherever its padding stands, and positions, unless position_ids are
+    given, count its real tokens. Under "reference" convolutions see padding, and positions count it.
 
     Args:
         config: what to build.
@@ -167,6 +170,7 @@ class EncoderModel(EncoderPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         output_sublayer_states: bool = False,
+        unpack: bool = True,
     ) -> EncoderOutput:
         """Encodes a batch.
 
@@ -176,6 +180,7 @@ class EncoderModel(EncoderPreTrainedModel):
             token_type_ids: int64 [B, T]; None: 0.
             position_ids: int64 [B, T] or [1, T]; None: 0 … T - 1.
             output_hidden_states, output_attentions, output_sublayer_states: ask for those fields of the output.
+            unpack: False leaves last_hidden_state packed where the batch ran packed, and says so in `packing`.
 
         Raises:
             ValueError: both or neither of input_ids and inputs_embeds, a mask of another shape, too long a sequence.
@@ -196,7 +201,8 @@ class EncoderModel(EncoderPreTrainedModel):
             layout = ALL_TOKENS
         x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, packing)
         if self.embeddings_projection is not None:
-            x = self.embeddings_projection(x)  # [B, T, C], or [total, C] if packed
+            # [B, T, C], or [total, C] if packed. What layers add to keeps its dtype under autocast, as in every block.
+            x = self.embeddings_projection(x).to(x.dtype)
 
         output = EncoderOutput()
         if wants_hidden or wants_attentions or output_sublayer_states:
@@ -212,6 +218,9 @@ class EncoderModel(EncoderPreTrainedModel):
                 output.attentions = self._attentions(by_sublayer[:-1], layout, packing, mask)
         else:
             x = self.encoder(x, layout)
+        if packing is not None and not unpack:
+            output.last_hidden_state, output.packing = x, packing
+            return output
         output.last_hidden_state = _unpack(x, packing)
         output.pooler_output = self._pooled(output.last_hidden_state, None if packing is None else mask)
         return output

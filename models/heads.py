@@ -78,8 +78,9 @@ class EncoderForMaskedLM(EncoderPreTrainedModel):
             The others: as `EncoderModel.forward`.
 
         Returns:
-            loss: mean cross entropy over labels that are not -100, 0 where all are; only with labels.
-            logits: [B, T, V], or [B, P, V].
+            loss: mean cross entropy over labels that are not -100, 0 where all are; only with labels. Those at padding
+                take no part where the encoder runs packed.
+            logits: [B, T, V], zeros at padding where the encoder runs packed; or [B, P, V].
         """
         encoded = self.model(
             input_ids,
@@ -89,20 +90,26 @@ class EncoderForMaskedLM(EncoderPreTrainedModel):
             inputs_embeds,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            unpack=masked_positions is not None,
             return_dict=True,
         )
-        x = encoded.last_hidden_state
+        x, packing = encoded.last_hidden_state, encoded.packing
         if masked_positions is not None:
             x = gather_positions(x, masked_positions)  # [B, P, C]
-        logits = self.prediction(x)
+        logits = self.prediction(x)  # [B, T, V], packed [total, V], or [B, P, V]
         loss = None
         if labels is not None:
-            if labels.shape != logits.shape[:2]:
-                raise ValueError(f"labels must be {list(logits.shape[:2])} like the logits, got {list(labels.shape)}")
-            total = token_losses(logits, labels).sum()
-            loss = total / (labels != IGNORED).sum().clamp(min=1)
+            given = input_ids if inputs_embeds is None else inputs_embeds
+            shape = given.shape[:2] if masked_positions is None else masked_positions.shape
+            if labels.shape != shape:
+                raise ValueError(f"labels must be {list(shape)} like the logits, got {list(labels.shape)}")
+            counted = labels if packing is None else packing.pack(labels)
+            loss = token_losses(logits, counted).sum() / (counted != IGNORED).sum().clamp(min=1)
         return MaskedLMOutput(
-            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+            loss=loss,
+            logits=logits if packing is None else packing.unpack(logits),
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
         )
 
 
@@ -126,7 +133,7 @@ class ReplacedTokenPrediction(nn.Module):
         self.output = GlorotLinear(config.hidden_size, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, T, C] → logits [B, T]"""
+        """x […, C] → logits […]"""
         return self.output(self.activation(self.dense(x))).squeeze(-1)
 
 
@@ -158,7 +165,8 @@ class EncoderForReplacedTokenDetection(EncoderPreTrainedModel):
             The others: as `EncoderModel.forward`.
 
         Returns:
-            loss: as `replaced_token_loss`, over the real tokens; only with labels. logits: [B, T].
+            loss: as `replaced_token_loss`, over the real tokens; only with labels. logits: [B, T], zeros at padding
+                where the encoder runs packed.
         """
         encoded = self.model(
             input_ids,
@@ -168,9 +176,12 @@ class EncoderForReplacedTokenDetection(EncoderPreTrainedModel):
             inputs_embeds,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            unpack=False,
             return_dict=True,
         )
-        logits = self.prediction(encoded.last_hidden_state)
+        logits = self.prediction(encoded.last_hidden_state)  # [B, T], or packed [total]
+        if encoded.packing is not None:
+            logits = encoded.packing.unpack(logits)
         return ReplacedTokenDetectionOutput(
             loss=None if labels is None else replaced_token_loss(logits, labels, attention_mask),
             logits=logits,
@@ -270,9 +281,9 @@ def gather_positions(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy in fp32 of logits [B, P, V] and labels int64 [B, P] → [B, P]; 0 where a label is -100."""
+    """Cross entropy in fp32 of logits […, V] and labels int64 […] → […]; 0 where a label is -100."""
     losses = functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="none"
     )
     return losses.view(labels.shape)
 

@@ -46,7 +46,7 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
     def forward(
         self,
         hidden_states: torch.Tensor,  # [B, T, C]; packed [1, total, C]
-        attention_mask: torch.Tensor | None = None,  # additive, broadcastable to [B, H, T, T]
+        attention_mask: torch.Tensor | None = None,  # additive, broadcastable to [B, H, T, T] of the padded batch
         encoder_hidden_states: torch.Tensor | None = None,
         output_attentions: bool | None = True,
         packing: Packing | None = None,
@@ -79,7 +79,7 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
                 value,
                 conv_values,
                 conv_logits,
-                attention_mask=_additive(attention_mask, query.dtype),
+                attention_mask=additive_mask(attention_mask, query.dtype) if packing is None else None,
                 dropout_p=self.dropout.p if self.dropout.training else 0.0,
                 cu_seqlens=cu_seqlens,
                 max_seqlen=max_seqlen,
@@ -108,7 +108,6 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
         """
         if packing is not None:
             real = packing.unpack(query.new_ones(query.shape[0]))  # [B, T], 0 at padding
-            attention_mask = ((1 - real) * torch.finfo(query.dtype).min)[:, None, None, :]
             query, key, value = (packing.unpack(x) for x in (query, key, value))  # [B, T, H, D]
         scores = query.transpose(1, 2) @ key.permute(0, 2, 3, 1) / math.sqrt(self.attention_head_size)  # [B, H, T, T]
         if attention_mask is not None:
@@ -121,8 +120,8 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
         return attended if packing is None else packing.pack(attended), probabilities
 
 
-def _additive(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """The mask in the queries' dtype; None where it adds one number to all scores, which no softmax can see."""
+def additive_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """The mask in this dtype; None where it adds one number to all scores, which no softmax can see."""
     if mask is None or mask.numel() == 1:
         return None
     if mask.dtype == dtype:

@@ -5,6 +5,7 @@ from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
 from transformers.models.convbert.modeling_convbert import ConvBertEncoder
 
 from ..nn import Packing, pack_mask
+from .attention import additive_mask
 from .blocks import FusedConvBertLayer
 
 
@@ -12,6 +13,7 @@ class FusedConvBertEncoder(ConvBertEncoder):
     """Tells the layers whether attention maps are wanted, also where the configuration alone asks for them.
 
     It must be an argument: what a layer does may not depend on anything that changes before its checkpoint is replayed.
+    The layers get the mask in the dtype of what they begin with, which attention maps have under autocast.
     """
 
     stock = ConvBertEncoder
@@ -25,6 +27,7 @@ class FusedConvBertEncoder(ConvBertEncoder):
         **kwargs,
     ) -> BaseModelOutputWithCrossAttentions:
         kwargs.setdefault("output_attentions", self.config.output_attentions)
+        attention_mask = additive_mask(attention_mask, hidden_states.dtype)
         return super().forward(hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask, **kwargs)
 
 
@@ -48,7 +51,7 @@ class UnpaddedConvBertEncoder(FusedConvBertEncoder):
         each_layer = bool(kwargs.get("output_hidden_states", self.config.output_hidden_states))
         packed = packing.pack(hidden_states)  # [total, C]
         x = packing.unpack(packed) if each_layer else packed.unsqueeze(0)
-        output = super().forward(x, packing=packing, each_layer=each_layer, **kwargs)
+        output = super().forward(x, attention_mask, packing=packing, each_layer=each_layer, **kwargs)
         if not each_layer:
             output.last_hidden_state = packing.unpack(output.last_hidden_state.squeeze(0))
         return output
@@ -70,9 +73,9 @@ class UnpaddedConvBertLayer(FusedConvBertLayer):
         if packing is None:
             return super().forward(hidden_states, attention_mask, **kwargs)
         if not each_layer:
-            return super().forward(hidden_states, packing=packing, **kwargs)
+            return super().forward(hidden_states, attention_mask, packing=packing, **kwargs)
         packed = packing.pack(hidden_states).unsqueeze(0)  # [1, total, C]
-        return packing.unpack(super().forward(packed, packing=packing, **kwargs).squeeze(0))
+        return packing.unpack(super().forward(packed, attention_mask, packing=packing, **kwargs).squeeze(0))
 
 
 def _packing(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> Packing | None:

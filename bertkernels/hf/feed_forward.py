@@ -14,6 +14,9 @@ class FusedGroupedLinearLayer(GroupedLinearLayer):
     stock = GroupedLinearLayer
 
     def forward(self, hidden_states: torch.Tensor, activation: str | None = None) -> torch.Tensor:
+        if activation is None and torch.is_autocast_enabled(hidden_states.device.type):
+            # Hugging Face's adds the bias to the product in the bias's own dtype, which the residual stream then keeps
+            return grouped_linear(hidden_states, self.weight) + self.bias
         return grouped_linear(hidden_states, self.weight, self.bias, activation=activation)
 
 

@@ -35,11 +35,20 @@ def broadcast_mask(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple,
 
 
 def unpadded_inputs(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-    """Counts positions over real tokens alone, so that padding on the left moves none; then `broadcast_mask`."""
-    mask = _argument("attention_mask", args, kwargs)
-    if mask is not None and mask.dim() == 2 and _argument("position_ids", args, kwargs) is None:
-        positions = ((mask != 0).cumsum(1) - 1).clamp(min=0)  # [B, T]
-        args, kwargs = _with_argument("position_ids", positions, args, kwargs)
+    """Keeps padding from where Hugging Face's code still runs on padded tokens; then `broadcast_mask`.
+
+    Positions count real tokens alone, so that padding on the left moves none. What is given in place of embeddings is
+    set to zero at padding: the embeddings' LayerNorm and projection come before packing, and zero gradients times NaN
+    would be NaN.
+    """
+    mask, embeds = _argument("attention_mask", args, kwargs), _argument("inputs_embeds", args, kwargs)
+    if mask is not None and mask.dim() == 2:
+        real = mask != 0  # [B, T]
+        if _argument("position_ids", args, kwargs) is None:
+            args, kwargs = _with_argument("position_ids", (real.cumsum(1) - 1).clamp(min=0), args, kwargs)
+        if embeds is not None:
+            embeds = embeds.masked_fill(~real.to(embeds.device)[..., None], 0)  # [B, T, E]
+            args, kwargs = _with_argument("inputs_embeds", embeds, args, kwargs)
     return broadcast_mask(module, args, kwargs) or (args, kwargs)
 
 

@@ -10,7 +10,11 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from transformers.models.convbert.modeling_convbert import ConvBertLayer, ConvBertModel
+from transformers.models.convbert.modeling_convbert import (
+    ConvBertForQuestionAnswering,
+    ConvBertLayer,
+    ConvBertModel,
+)
 
 from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
 from .blocks import FusedConvBertAttention, FusedConvBertLayer
@@ -18,7 +22,7 @@ from .encoder import FusedConvBertEncoder, UnpaddedConvBertEncoder, UnpaddedConv
 from .feed_forward import FusedConvBertIntermediate, FusedGroupedLinearLayer
 from .inputs import broadcast_mask, input_hook, set_input_hook, unpadded_inputs
 from .output import FusedConvBertOutput, FusedConvBertSelfOutput
-from .pooling import UnpaddedConvBertClassificationHead, UnpaddedConvBertSequenceSummary
+from .pooling import UnpaddedConvBertClassificationHead, UnpaddedConvBertSequenceSummary, UnpaddedSpanLogits
 from .report import PatchReport, implementations
 from .supported import DECODER, reason_against
 
@@ -43,7 +47,7 @@ _REPLACEMENTS = {
     False: {replacement.stock: replacement for replacement in _PADDED},
     True: {replacement.stock: replacement for replacement in _UNPADDED},
 }
-_STOCK = {replacement: replacement.stock for replacement in _PADDED + _UNPADDED}
+_STOCK = {replacement: replacement.stock for replacement in (*_PADDED, *_UNPADDED, UnpaddedSpanLogits)}
 _INPUT_HOOK = {False: broadcast_mask, True: unpadded_inputs}
 
 
@@ -60,9 +64,10 @@ def patch(model: nn.Module, *, unpad: bool = False) -> PatchReport:
         unpad: False keeps Hugging Face's results: padding takes part in the convolutions, as in the released code.
             True runs on real tokens only. Then padding can't change a real token: each sentence of a batch comes out
             as if it were alone, positions are counted over its real tokens (unless `position_ids` are given), heads
-            that read the first or last position read the first or last real one, and hidden states and attention maps
-            are zero at padding. On padded batches this differs from the unpatched model on purpose. It takes an
-            `attention_mask` [B, T] of any pattern; `torch.compile` breaks the graph where tokens are packed.
+            that read the first or last position read the first or last real one, question answering's logits are the
+            lowest number at padding, and hidden states and attention maps zero. On padded batches this differs from
+            the unpatched model on purpose. It takes an `attention_mask` [B, T] of any pattern; `torch.compile` breaks
+            the graph where tokens are packed.
 
     Returns:
         A report of what was swapped, what was left alone and why, and what the ops run on.
@@ -78,6 +83,7 @@ def patch(model: nn.Module, *, unpad: bool = False) -> PatchReport:
         looked_for = ", ".join(stock.__name__ for stock in _REPLACEMENTS[False])
         raise ValueError(f"patch: found no ConvBERT layers in {type(model).__name__}; looked for {looked_for}")
     if unpad:
+        _plan_span_logits(model, swaps, left_alone)
         _check_unpad(model, left_alone)
 
     unpatch(model)
@@ -134,6 +140,18 @@ def _plan(model: nn.Module, unpad: bool) -> tuple[list[tuple[nn.Module, type]], 
         else:
             swaps.append((module, replacements[stock]))
     return swaps, left_alone
+
+
+def _plan_span_logits(model: nn.Module, swaps: list[tuple[nn.Module, type]], left_alone: dict[str, str]) -> None:
+    """Adds question answering's last layers, which their class does not tell from other linear layers."""
+    for name, module in model.named_modules():
+        if not isinstance(module, ConvBertForQuestionAnswering):
+            continue
+        layer = module.qa_outputs
+        if type(layer) in (nn.Linear, UnpaddedSpanLogits):
+            swaps.append((layer, UnpaddedSpanLogits))
+        else:
+            left_alone[f"{name}.qa_outputs".lstrip(".")] = f"it is a {type(layer).__name__}, not a Linear"
 
 
 def _check_unpad(model: nn.Module, left_alone: dict[str, str]) -> None:

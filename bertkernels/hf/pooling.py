@@ -1,6 +1,7 @@
-"""Heads that read one position of a sequence, for models that run on real tokens only: they read a real one."""
+"""Heads that read or choose one position of a sequence, for models that run on real tokens only: it is a real one."""
 
 import torch
+from torch import nn
 from transformers.models.convbert.modeling_convbert import ConvBertClassificationHead, ConvBertSequenceSummary
 
 
@@ -29,6 +30,19 @@ class UnpaddedConvBertSequenceSummary(ConvBertSequenceSummary):
         else:
             row = _row(hidden_states, _last(real))
         return super().forward(row)
+
+
+class UnpaddedSpanLogits(nn.Linear):
+    """The linear layer of question answering, with the lowest number for positions at padding.
+
+    Answers neither begin nor end there, and the loss is a softmax over real positions alone.
+    """
+
+    stock = nn.Linear
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(hidden_states)  # [B, T, 2]
+        return logits.masked_fill(~_real(hidden_states)[..., None], torch.finfo(logits.dtype).min)
 
 
 def _real(hidden_states: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..ops.sequences import token_bounds
 from .layout import Layout
 
 
@@ -23,6 +24,11 @@ class Packing(NamedTuple):
         """[total, …] → [B, T, …], zeros at padding"""
         padded = x.new_zeros(self.batch * self.tokens, *x.shape[1:]).index_copy(0, self.rows, x)
         return padded.unflatten(0, (self.batch, self.tokens))
+
+    def positions(self) -> torch.Tensor:
+        """int64 [total]: each packed token's place in its own sequence"""
+        place, start, _ = token_bounds(1, self.rows.shape[0], None, self.layout.cu_seqlens, self.rows.device)
+        return place - start
 
 
 def pack_mask(mask: torch.Tensor) -> Packing | None:

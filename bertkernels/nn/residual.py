@@ -45,8 +45,8 @@ def apply_residual_norm(norm: nn.Module, dropout: nn.Module, x: torch.Tensor, re
     """
     # without the compiled op torch's own are faster
     compiled = x.device.type == "cpu" and dispatch.resolve("residual_norm", "cpu", "") == "cpu"
-    # under autocast dtypes differ, and the sum and its norm stay in fp32
-    if compiled and x.dtype == residual.dtype and _fused(norm, dropout):
+    # under autocast norms keep the dtype that the sum has, as torch's on the CPU do, and the op would not
+    if compiled and not torch.is_autocast_enabled("cpu") and x.dtype == residual.dtype and _fused(norm, dropout):
         p = dropout.p if dropout.training else 0.0
         return ops.residual_norm(x, residual, norm.weight, norm.bias, eps=norm.eps, dropout_p=p)
     return norm(dropout(x) + residual)

@@ -175,6 +175,107 @@ def test_bfloat16_and_autocast(pair, make_batch):
         assert (got - expected).abs().max() < 0.2
 
 
+def losses_and_logits_alone(head, stock, inputs):
+    """The loss of a head and its logits at real tokens, from the unpatched model on every sentence alone."""
+    ids, real = inputs["input_ids"].flatten(0, -2), inputs["attention_mask"].flatten(0, -2).bool()
+    shape = (1, 1, -1) if head == "ConvBertForMultipleChoice" else (1, -1)
+    outputs = [stock(row[kept].view(shape)) for row, kept in zip(ids, real, strict=True) if kept.any()]
+    cross_entropy = torch.nn.functional.cross_entropy
+    if head == "ConvBertModel":
+        states = torch.cat([out.last_hidden_state[0] for out in outputs])
+        return states[:, :16].pow(3).mean(), states
+    if head == "ConvBertForQuestionAnswering":
+        starts, ends = [out.start_logits[0] for out in outputs], [out.end_logits[0] for out in outputs]
+        places = zip(starts, ends, inputs["start_positions"], inputs["end_positions"], strict=True)
+        count = real.cumsum(1) - 1  # a real token's place in its sentence
+        losses = [
+            cross_entropy(start, count[row, first]) + cross_entropy(end, count[row, last])
+            for row, (start, end, first, last) in enumerate(places)
+        ]
+        return sum(losses) / (2 * len(losses)), torch.stack([torch.cat(starts), torch.cat(ends)], -1)
+    if head in ("ConvBertForMaskedLM", "ConvBertForTokenClassification"):
+        logits = torch.cat([out.logits[0] for out in outputs])
+        return cross_entropy(logits, inputs["labels"][real]), logits
+    logits = torch.cat([out.logits for out in outputs])
+    if head == "ConvBertForMultipleChoice":
+        logits = logits.view(inputs["labels"].shape[0], -1)
+    return cross_entropy(logits, inputs["labels"]), logits
+
+
+@pytest.mark.parametrize("pattern", ["right", "left", "holes"])
+def test_losses_logits_and_gradients_of_heads_are_those_of_sentences_alone(head, pattern, pair, make_batch):
+    no_dropout = {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
+    stock, unpadded = pair(head, num_groups=2, embedding_size=16, **no_dropout)
+    inputs = make_batch(head)
+    tokens = inputs["input_ids"].shape[-1]
+    mask = real_tokens(pattern, inputs["attention_mask"].view(-1, tokens)).view_as(inputs["attention_mask"])
+    inputs["attention_mask"] = mask
+    if head in ("ConvBertForMaskedLM", "ConvBertForTokenClassification"):
+        inputs["labels"] = (inputs["input_ids"] % 2).masked_fill(mask == 0, -100)
+    if head == "ConvBertForQuestionAnswering":
+        inputs["start_positions"], inputs["end_positions"] = mask.argmax(1), tokens - 1 - mask.flip(1).argmax(1)
+
+    expected_loss, expected = losses_and_logits_alone(head, stock, inputs)
+    expected_loss.backward()
+    found = unpadded.train()(**inputs)
+    real = mask.bool()
+    if head == "ConvBertModel":
+        logits = found.last_hidden_state[real]
+        loss = logits[:, :16].pow(3).mean()
+    elif head == "ConvBertForQuestionAnswering":
+        loss, logits = found.loss, torch.stack([found.start_logits[real], found.end_logits[real]], -1)
+    else:
+        loss = found.loss
+        logits = found.logits[real] if expected.shape[0] == int(real.sum()) else found.logits
+    loss.backward()
+    torch.testing.assert_close(logits, expected, atol=2e-5, rtol=0)
+    assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
+    wanted = {name: parameter.grad for name, parameter in stock.named_parameters()}
+    largest = max(gradient.norm() for gradient in wanted.values() if gradient is not None)
+    for name, parameter in unpadded.named_parameters():
+        if wanted[name] is None:
+            assert parameter.grad is None, name
+            continue
+        error = (parameter.grad - wanted[name]).norm() / max(wanted[name].norm(), 1e-3 * largest)
+        assert error < 1e-4, f"{name}: relative error {error:.1e}"
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("options", [{}, OPTIONS])
+@pytest.mark.parametrize("pattern", PATTERNS[:4])
+def test_nan_in_padding_reaches_neither_states_nor_gradients(pattern, options, training, pair, make_batch):
+    _, unpadded = pair(num_groups=2, embedding_size=16)
+    unpadded.train(training)
+    mask = real_tokens(pattern, make_batch()["attention_mask"])
+    embeds = torch.randn(*mask.shape, 16, generator=torch.Generator().manual_seed(4))
+    weights = torch.randn(*mask.shape, 32, generator=torch.Generator().manual_seed(5))
+    results = []
+    for padding in (0.0, float("nan")):
+        given = embeds.masked_fill(mask[..., None] == 0, padding).requires_grad_()
+        unpadded.zero_grad()
+        torch.manual_seed(6)
+        out = unpadded(inputs_embeds=given, attention_mask=mask, **options)
+        (out.last_hidden_state * weights).sum().backward()
+        states = (out.last_hidden_state, *(out.hidden_states or ()), *(out.attentions or ()))
+        results.append([*states, given.grad, *(p.grad for p in unpadded.parameters() if p.grad is not None)])
+    for clean, poisoned in zip(*results, strict=True):
+        assert torch.equal(clean, poisoned) and clean.isfinite().all()
+
+
+def test_answers_stand_on_real_tokens(pair, make_batch):
+    _, unpadded = pair("ConvBertForQuestionAnswering")
+    mask = make_batch()["attention_mask"]
+    with torch.no_grad():
+        out = unpadded(make_batch()["input_ids"], mask)
+    best = torch.stack([out.start_logits.max(1).values, out.end_logits.max(1).values], -1)  # [B, 2]
+    assert (best < unpadded.qa_outputs.bias).any(), "zeros, at padding, would never have been the best"
+    for logits in (out.start_logits, out.end_logits):
+        assert mask.gather(1, logits.argmax(1, keepdim=True)).all()
+    assert type(unpadded.qa_outputs).__name__ == "UnpaddedSpanLogits"
+    bertkernels.unpatch(unpadded)
+    assert type(unpadded.qa_outputs) is torch.nn.Linear
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -195,6 +296,12 @@ class TestErrors:
         model = make_model()
         model.encoder.layer[0].chunk_size_feed_forward = 2
         with pytest.raises(ValueError, match="encoder.layer.0: chunk_size_feed_forward"):
+            bertkernels.patch(model, unpad=True)
+
+    def test_a_last_layer_for_spans_that_is_none_of_torchs(self, make_model):
+        model = make_model("ConvBertForQuestionAnswering")
+        model.qa_outputs = torch.nn.Sequential(model.qa_outputs)
+        with pytest.raises(ValueError, match="not qa_outputs: it is a Sequential, not a Linear"):
             bertkernels.patch(model, unpad=True)
 
     def test_no_model_around_the_layers(self, make_model):

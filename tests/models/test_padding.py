@@ -47,31 +47,74 @@ def test_exact_rows_are_what_they_are_alone(plan, mask):
         assert (found.last_hidden_state[row, ~real] == 0).all()
         if not real.any():
             continue
-        positions = torch.arange(TOKENS)[real][None]
-        alone = model(ids()[row, real][None], position_ids=positions, output_hidden_states=True)
+        alone = model(ids()[row, real][None], output_hidden_states=True)
         for ours, theirs in zip(found.hidden_states, alone.hidden_states, strict=True):
             torch.testing.assert_close(ours[row, real], theirs[0], atol=2e-6, rtol=0)
         torch.testing.assert_close(found.pooler_output[row], alone.pooler_output[0], atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("plan", PLANS)
-def test_exact_never_reads_padding(plan, mask):
-    model = encoder(plan, "exact")
-    real = mask.bool()
-    other = torch.where(real, ids(), ids(1))
-    first, second = (model(batch, mask).last_hidden_state for batch in (ids(), other))
-    assert torch.equal(first, second)
+def test_exact_looks_at_nothing_that_stands_at_padding(plan, mask, training):
+    """Ids, types and positions there may be any numbers, also such as no table has."""
+    model = encoder(plan, "exact").train(training)  # dropout included
+    padding = mask == 0
+    types, positions = ids(4) % 2, torch.arange(TOKENS).expand(3, -1)
+    weights = torch.randn(3, TOKENS, 32, generator=torch.Generator().manual_seed(3))
+    results = []
+    for garbage in (False, True):
+        given = [x.masked_fill(padding, -100 if garbage else 0) for x in (ids(), types, positions)]
+        model.zero_grad()
+        torch.manual_seed(5)
+        out = model(given[0], mask, *given[1:]).last_hidden_state
+        (out * weights).sum().backward()
+        results.append([out, *(p.grad for p in model.parameters() if p.grad is not None)])
+    for clean, other in zip(*results, strict=True):
+        assert torch.equal(clean, other)
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_exact_keeps_nan_in_padding_out_of_states_and_gradients(plan, mask):
+def test_exact_batches_of_one(plan, mask):
     model = encoder(plan, "exact")
+    together = model(ids(), mask).last_hidden_state
+    for row in range(3):
+        single = model(ids()[row : row + 1], mask[row : row + 1]).last_hidden_state
+        torch.testing.assert_close(single[0], together[row], atol=2e-6, rtol=0)
+
+
+def test_exact_takes_the_positions_that_are_given(mask):
+    model = encoder("mixed", "exact")
+    positions = torch.arange(TOKENS).flip(0)[None]
+    found = model(ids(), mask, position_ids=positions).last_hidden_state
+    for row, real in enumerate(mask.bool()):
+        if real.any():
+            alone = model(ids()[row, real][None], position_ids=positions[:, real]).last_hidden_state
+            torch.testing.assert_close(found[row, real], alone[0], atol=2e-6, rtol=0)
+
+
+def test_exact_counts_real_tokens_against_the_longest_sequence():
+    """Padding may make a batch wider than the table of positions is long."""
+    model = encoder("mixed", "exact")
+    wide = torch.zeros(2, 3 * TOKENS, dtype=torch.long)
+    mask = torch.zeros_like(wide)
+    mask[:, -TOKENS:] = 1
+    assert model(wide, mask).last_hidden_state.shape == (2, 3 * TOKENS, 32)
+    mask[0, 0] = 1
+    with pytest.raises(ValueError, match=f"sequences of {TOKENS + 1} tokens are longer than max_position_embeddings"):
+        model(wide, mask)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("plan", PLANS)
+def test_exact_keeps_nan_in_padding_out_of_states_and_gradients(plan, mask, training):
+    model = encoder(plan, "exact").train(training)
     weights = torch.randn(3, TOKENS, 32, generator=torch.Generator().manual_seed(3))
     embeds = model.get_input_embeddings()(ids()).detach()
     grads = []
     for padding in (0.0, float("nan")):
         given = embeds.masked_fill(~mask.bool()[..., None], padding).requires_grad_()
         model.zero_grad()
+        torch.manual_seed(5)
         out = model(inputs_embeds=given, attention_mask=mask, output_attentions=True)
         assert out.last_hidden_state.isfinite().all() and all(maps.isfinite().all() for maps in out.attentions)
         (out.last_hidden_state * weights).sum().backward()
@@ -97,7 +140,7 @@ def test_exact_training_equals_rows_alone(mask):
     for row in range(3):
         real = mask[row].bool()
         if real.any():
-            alone = model(ids()[row, real][None], position_ids=torch.arange(TOKENS)[real][None]).last_hidden_state
+            alone = model(ids()[row, real][None]).last_hidden_state
             (alone * weights[row, real]).sum().backward()
     largest = max(grad.abs().max().item() for grad in packed.values())
     for name, grad in packed.items():

@@ -5,8 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    ConvBertConfig,
+    ConvBertModel,
+)
 
+import bertkernels
 from bertkernels.data.tokenizer import SPECIAL_TOKENS
 from bertkernels.errors import InputError
 from bertkernels.training.finetune import FinetuneArguments, finetune
@@ -75,6 +83,26 @@ def test_it_learns_saves_and_reports(encoder, files, run_arguments, tmp_path, ca
             **tokenizer(["fast kernel small", "slow kernel large"], padding=True, return_tensors="pt")
         ).logits
     assert [model.config.id2label[number] for number in scores.argmax(-1).tolist()] == ["good", "bad"]
+
+
+@pytest.mark.parametrize("source", ["ours", "patched"])
+def test_bf16(encoder, files, run_arguments, tmp_path, source):
+    if source == "patched":
+        tokenizer = AutoTokenizer.from_pretrained(f"{encoder}/discriminator")
+        sizes = {"hidden_size": 32, "embedding_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        config = ConvBertConfig(vocab_size=len(tokenizer), **sizes, intermediate_size=64, num_groups=2)
+        ConvBertModel(config).save_pretrained(tmp_path / "theirs")
+        tokenizer.save_pretrained(tmp_path / "theirs")
+        encoder = str(tmp_path / "theirs")
+        bertkernels.register()
+    try:
+        run = run_arguments(max_steps=100, learning_rate=3e-3, bf16=True)
+        result = finetune(FinetuneArguments(model_name_or_path=encoder, **files), run)
+        assert result.metrics["eval_accuracy"] > 0.9
+        saved = load_file(result.output_dir / "model.safetensors")
+        assert {weight.dtype for weight in saved.values()} == {torch.float32}
+    finally:
+        bertkernels.unregister()
 
 
 def test_pairs_and_regression_from_json_lines(encoder, run_arguments, tmp_path):

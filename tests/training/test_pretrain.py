@@ -5,6 +5,7 @@ from dataclasses import replace
 import datasets
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
@@ -85,11 +86,18 @@ def test_masked_language_model_has_no_generator(tiny_pretraining, tmp_path):
         pretrain(replace(arguments, objective="masked_lm", generator_size=0.5), run)
 
 
-def test_bf16(tiny_pretraining, tmp_path):
+@pytest.mark.parametrize("padding", ["exact", "reference"])
+@pytest.mark.parametrize("objective", ["electra", "masked_lm"])
+def test_bf16(tiny_pretraining, tmp_path, objective, padding):
     logs = []
     for name, bf16 in (("full", False), ("half", True)):
         arguments, run = tiny_pretraining(tmp_path / name, max_steps=5, save_strategy="no", bf16=bf16)
-        logs.append(pretrain(arguments, run).log[0])
+        size = arguments.generator_size if objective == "electra" else None
+        arguments = replace(arguments, objective=objective, generator_size=size, padding=padding)
+        result = pretrain(arguments, run)
+        logs.append(result.log[0])
+        saved = load_file(result.output_dir / "model.safetensors")
+        assert {weight.dtype for weight in saved.values()} == {torch.float32}
     assert logs[1]["loss"] == pytest.approx(logs[0]["loss"], rel=0.02)
     assert logs[1]["loss"] != logs[0]["loss"]
 
