@@ -1,7 +1,8 @@
 """Launches the kernels of `mixed_attention`: the functions that write its results, and how each is configured."""
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -237,6 +238,13 @@ def configuration(
         chosen = {**_convolution(kernel, device, dtype, D, K, chosen["num_warps"]), **chosen}
     wide = triton_dtype(sum_dtype(dtype))
     return {**chosen, "D": D, "PARTS": parts(D), "WIDE": wide, "enable_fp_fusion": True}
+
+
+def candidates(kernel: str, dtype: torch.dtype, D: int, K: int, dropout: bool) -> Iterator[Mapping[str, int]]:
+    """What `bertkernels tune` tries in place of the rule; how a program convolves follows from its warps."""
+    sizes = (32, 64, 128) if dtype.itemsize == 2 else (16, 32, 64)
+    for queries, keys, warps, stages in itertools.product(sizes, sizes, (4, 8), (2, 3, 4)):
+        yield {"QUERIES": queries, "KEYS": keys, "num_warps": warps, "num_stages": stages}
 
 
 def _tiles(kernel: str, dtype: torch.dtype, D: int, dropout: bool) -> Mapping[str, int]:
