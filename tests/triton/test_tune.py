@@ -40,7 +40,7 @@ def test_light_conv():
         return {name: Timing(replay(), replay(), replay(), rounds) for name, replay in calls.items()}
 
     rule = chosen()
-    right = [{"GROUP": group, "ROWS": 4, "CHUNK": 8, "num_warps": 1} for group in (2, 8)]
+    right = [{"GROUP": group, "ROWS": 32, "CHUNK": 8, "num_warps": 1} for group in (2, 8)]
     wrong, failing = {"GROUP": 16}, {"GROUP": 32, "CHUNK": 3}  # no power of two
     found = search("light_conv_fwd", [*right, wrong, failing], {"x": call}, record, timer)
     assert found.winner == right[1] and found.tried == 4

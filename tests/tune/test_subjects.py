@@ -65,6 +65,14 @@ def test_every_op_whose_launchers_look_for_configurations_is_tuned():
     assert looking == set(OPS)
 
 
+def test_every_shipped_file_is_a_kernels_and_sets_what_is_tuned():
+    fields = {job.kernel: job.candidates[0].keys() for job in JOBS}
+    for path in tuning.FOLDER.glob("*.json"):
+        for entries in tuning.read(path).values():
+            assert all(entry.keys() == fields[path.stem] for entry in entries.values()), path.name
+        assert path.stem in fields
+
+
 def test_models_of_the_same_widths_share_a_job():
     (job,) = (job for job in JOBS if job.kernel == "light_conv_fwd" and job.key == "D=64,K=9,bfloat16")
     assert list(job.subjects) == ["small", "base"]
