@@ -53,7 +53,7 @@ def phases(python: str = sys.executable) -> dict[str, Phase]:
     bench = (python, "-m", "bertkernels", "bench", "--device", "cuda")
     pytest = (python, "-m", "pytest", "-v", "-m", "gpu", "-p", "breadth_first", "-p", "no:cacheprovider")
     files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "ops").glob("test_*.py"))
-    of_each_file = tuple((*pytest, "--seconds", "200", file) for file in files)
+    of_each_file = tuple((*pytest, "--seconds", "190", file) for file in files)
     build = (python, "setup.py", "-q", "build_ext", "--inplace")
     ready = (python, "-c", "import bertkernels._C as C; print('GPU targets:', C.cuda_archs)")
     return {
@@ -61,18 +61,19 @@ def phases(python: str = sys.executable) -> dict[str, Phase]:
         for phase in (
             Phase("build", (build,), 90),
             Phase("ready", (ready,), 5),
-            Phase("tests", of_each_file, 225),
+            Phase("tests", of_each_file, 215),
             Phase("timing_tests", ((*pytest, "tests/bench"),), 25),
             Phase("profile", ((python, "benchmarks/profile_step.py"),), 35),
-            Phase("bench", ((*bench, "--no-compile"),), 100),
-            Phase("bench_compiled", ((*bench, "--ops", "encoder", "light_conv"),), 90),
+            Phase("bench_encoder", ((*bench, "--no-compile", "--ops", "encoder"),), 60),
+            Phase("bench_ops", ((*bench, "--no-compile"),), 80),
+            Phase("bench_compiled", ((*bench, "--ops", "encoder", "light_conv"),), 60),
             Phase("limits", ((*bench, "--limits"),), 240),
             Phase("tune", ((python, "-m", "bertkernels", "tune", "--budget_s", "290"),), 320),
         )
     }
 
 
-ALWAYS = ("build", "ready", "tests", "timing_tests", "profile", "bench", "bench_compiled")
+ALWAYS = ("build", "ready", "tests", "timing_tests", "profile", "bench_encoder", "bench_ops", "bench_compiled")
 
 
 def run(todo: Sequence[Phase], texts: Path, environment: dict[str, str], copy_to: Path | None) -> list[Outcome]:

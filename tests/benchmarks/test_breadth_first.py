@@ -47,13 +47,13 @@ def test_one_of_each_kind_comes_first_and_the_reference_last(tmp_path):
 
 
 def test_stops_when_time_is_up(tmp_path):
-    code, order, text = run(tmp_path, "--seconds", "3", "-k", "slow or b")
+    code, order, text = run(tmp_path, "--seconds", "3", "-k", "slow or test_b")
     assert code == 75 and order == ["b 1", "slow"]
     assert "time is up, 1 of 3 tests were not run" in text
 
 
 def test_a_failure_shows_also_when_time_is_up(tmp_path):
-    code, _, text = run(tmp_path, "--seconds", "3", "-k", "slow or b", fine=False)
+    code, _, text = run(tmp_path, "--seconds", "3", "-k", "slow or test_b", fine=False)
     assert code == 1 and "1 failed" in text
 
 
