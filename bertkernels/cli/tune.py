@@ -35,15 +35,18 @@ def run(argv: list[str]) -> int:
     except ModuleNotFoundError as error:
         raise InputError(f"tuning needs Triton: pip install triton ({error})") from error
     from bertkernels.tune import store
-    from bertkernels.tune.run import jobs, timer_on, tune
+    from bertkernels.tune.jobs import jobs
+    from bertkernels.tune.precompile import Precompiler
+    from bertkernels.tune.run import timer_on, tune
 
     device = torch.device(arguments.device)
     if (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {arguments.device}: there are {torch.cuda.device_count()} CUDA devices here")
-    todo = jobs(arguments.ops, arguments.sizes, getattr(torch, arguments.dtype))
+    dtype = getattr(torch, arguments.dtype)
+    todo = jobs(arguments.ops, arguments.sizes, dtype)
     folder = arguments.output or store.default_folder()
     store.check(folder, [job.kernel for job in todo])
-    with torch.cuda.device(device):
+    with torch.cuda.device(device), Precompiler(device, dtype) as precompiler:
         name = torch.cuda.get_device_name(device)
         results = tune(
             todo,
@@ -53,6 +56,7 @@ def run(argv: list[str]) -> int:
             GraphRecorder(),
             timer_on(device),
             budget_s=arguments.budget_s,
+            precompile=precompiler,
             after_each=_show,
         )
         return report(results, len(todo), name, folder)

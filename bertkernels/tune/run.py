@@ -1,50 +1,19 @@
 """Tunes one kernel after the other and keeps what it finds as it goes."""
 
-import importlib
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from bertkernels.bench.case import dimensions
 from bertkernels.bench.select import SHAPES
 from bertkernels.bench.timing import Timing, interleaved
-from bertkernels.kernels import tuning
 from bertkernels.kernels.tuning import Configuration
 
 from . import store
+from .jobs import Job
 from .search import Finding, Record, Timer, search
-from .subject import Subject
-
-
-@dataclass(frozen=True)
-class Job:
-    """One entry to be written: a kernel, its key, and by their sizes the models that launch it so."""
-
-    kernel: str
-    key: str
-    subjects: Mapping[str, Subject]
-
-    @property
-    def candidates(self) -> list[Configuration]:
-        """Those of its kernel, each once."""
-        (first, *_) = self.subjects.values()
-        return list({tuple(candidate.items()): candidate for candidate in first.candidates}.values())
-
-
-def jobs(ops: Collection[str], sizes: Collection[str], dtype: torch.dtype) -> list[Job]:
-    """What there is to tune. Models of the same widths share a job: their shapes are timed together."""
-    grouped: dict[tuple[str, str], dict[str, Subject]] = {}
-    for op in ops:
-        module = importlib.import_module(f"bertkernels.tune.{op}")
-        for size in sizes:
-            for subject in module.subjects(dimensions(size), dtype):
-                key = tuning.key(dtype, **subject.sizes)
-                grouped.setdefault((subject.kernel, key), {})[size] = subject
-    return [Job(kernel, key, subjects) for (kernel, key), subjects in grouped.items()]
 
 
 def timer_on(device: torch.device) -> Timer:
@@ -64,6 +33,7 @@ def tune(
     *,
     budget_s: float = float("inf"),
     shapes: Collection[tuple[int, int]] = SHAPES["cuda"],
+    precompile: Callable[[Job, Sequence[Configuration], float], None] = lambda job, candidates, seconds: None,
     after_each: Callable[[str], None] = lambda mark: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[Job, Finding]]:
@@ -74,6 +44,7 @@ def tune(
         budget_s: seconds for all; each job may take as much as is left for those to come, and a part of its candidates
             goes untried where that is not enough.
         shapes: (B, T) of the batches to time.
+        precompile: told what will be run, and how long there is for it.
     """
     end = clock() + budget_s
 
@@ -94,6 +65,7 @@ def tune(
         # in no order, so that those that time is too short for are not all of one kind
         candidates = job.candidates
         random.Random(0).shuffle(candidates)
+        precompile(job, candidates, (deadline - now) / 2)
         found = search(job.kernel, candidates, calls, record, timer, past(deadline), after_each)
         if found.tried > len(found.discarded):
             store.keep(folder, job.kernel, device_name, job.key, found.winner)

@@ -6,7 +6,7 @@ from bertkernels.cli.main import main
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from bertkernels.tune.run import Job  # noqa: E402
+from bertkernels.tune.jobs import Job  # noqa: E402
 from bertkernels.tune.search import Finding  # noqa: E402
 from bertkernels.tune.subject import Subject  # noqa: E402
 
@@ -40,7 +40,7 @@ def test_no_gpu(capsys):
 
 def job(kernel, candidates=3):
     subject = Subject(kernel, {"C": 8}, tuple({"N": n} for n in range(candidates)), None)
-    return Job(kernel, "C=8,bfloat16", {"small": subject})
+    return Job("op", kernel, "C=8,bfloat16", {"small": subject})
 
 
 def test_report_says_what_won_by_how_much_and_what_was_discarded(capsys, tmp_path):

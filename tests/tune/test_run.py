@@ -7,8 +7,9 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 from bertkernels.bench.timing import Timing  # noqa: E402
 from bertkernels.kernels import tuning  # noqa: E402
+from bertkernels.tune.jobs import Job  # noqa: E402
 from bertkernels.tune.recording import Recording  # noqa: E402
-from bertkernels.tune.run import Job, tune  # noqa: E402
+from bertkernels.tune.run import tune  # noqa: E402
 from bertkernels.tune.subject import Subject  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ class Machine:
             return launch
 
         sizes = tuple({"N": n} for n in range(1, candidates + 1))
-        return Job(kernel, key, {"small": Subject(kernel, {"C": 8}, sizes, build)})
+        return Job("op", kernel, key, {"small": Subject(kernel, {"C": 8}, sizes, build)})
 
     def record(self, call):
         results, size = call(), 0
@@ -73,6 +74,15 @@ def test_time_is_shared_out_and_the_rest_is_not_tried(tmp_path):
     assert all(5 <= count <= 10 for count in tried) and machine.now <= 33
     late = list(machine.tune(jobs, tmp_path / "late", budget_s=0))
     assert [found.tried for _, found in late] == [0, 0, 0] and not (tmp_path / "late").exists()
+
+
+def test_candidates_are_compiled_ahead_in_half_of_the_time(tmp_path):
+    machine, asked = Machine(), []
+    machine_jobs = [machine.job("a"), machine.job("b")]
+    list(machine.tune(machine_jobs, tmp_path, budget_s=40, precompile=lambda *arguments: asked.append(arguments)))
+    assert [job for job, _, _ in asked] == machine_jobs
+    assert all(sorted(candidate["N"] for candidate in candidates) == [1, 2, 3] for _, candidates, _ in asked)
+    assert asked[0][2] == 10 and asked[1][2] == (40 - 4) / 2  # four seconds for the rule and three candidates
 
 
 def test_an_interrupted_run_keeps_what_was_done(tmp_path):

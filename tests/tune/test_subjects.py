@@ -14,7 +14,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from bertkernels.bench.case import dimensions  # noqa: E402
 from bertkernels.kernels import tuning  # noqa: E402
 from bertkernels.tune import OPS  # noqa: E402
-from bertkernels.tune.run import jobs  # noqa: E402
+from bertkernels.tune.jobs import jobs  # noqa: E402
 from tests.kernels.launches import observed_launches  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
