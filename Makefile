@@ -40,11 +40,10 @@ asan: $(READY)
 bench: $(READY)
 	$(PYTHON) -m bertkernels bench
 
-# Everything on a GPU machine in one command, with that machine's own torch: build, test, measure.
+# Everything on a GPU machine in one command, with that machine's own torch: build, test, profile, measure; under ten
+# minutes. PHASES="build tune" does these alone; RESULTS_COPY=folder in the environment copies all that comes of it.
 bench-gpu:
-	$(GPU_PYTHON) setup.py -q build_ext --inplace
-	$(GPU_PYTHON) -m pytest -q -m gpu tests/ops tests/bench
-	$(GPU_PYTHON) -m bertkernels bench --device cuda
+	$(GPU_PYTHON) benchmarks/gpu_session.py $(if $(PHASES),--phases $(PHASES))
 
 # What compilers say of the GPU kernels, without a GPU: benchmarks/results/static*. Compiles what has changed.
 static: $(READY)

@@ -1,7 +1,8 @@
 """Launches the kernels of `bias_activation`: the functions that write its results, and how they are configured."""
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -108,3 +109,11 @@ def configuration(kernel: str, device: torch.device, dtype: torch.dtype, C: int)
         **tuning.tuned(kernel, device, dtype, C=C),
     }
     return {**chosen, "C": C, "WIDE": triton_dtype(sum_dtype(dtype)), "enable_fp_fusion": True}
+
+
+def candidates(kernel: str, dtype: torch.dtype, C: int) -> Iterator[Mapping[str, int]]:
+    """What `bertkernels tune` tries in place of the rule: `loads` of 16 bytes in flight a thread and tensor."""
+    for bytes_a_row, loads, warps in itertools.product((256, 512, 1024), (1, 2, 4), (2, 4, 8)):
+        chunk = chunk_size(C, bytes_a_row // dtype.itemsize)
+        rows = max(1, loads * 32 * warps * 16 // (chunk * dtype.itemsize))
+        yield {"CHUNK": chunk, "ROWS": rows, "num_warps": warps}

@@ -1,7 +1,8 @@
 """Launches the kernels of `depthwise_conv`: the functions that write its results, and how each kernel is configured."""
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -188,6 +189,13 @@ def configuration(kernel: str, device: torch.device, dtype: torch.dtype, C: int,
     wide = triton_dtype(sum_dtype(dtype))
     fixed = {"C": C, "K": K, "TAPS": triton.cdiv(K, rounds(K)), "WIDE": wide}
     return {**chosen, **fixed, "num_stages": 1, "enable_fp_fusion": True}
+
+
+def candidates(kernel: str, dtype: torch.dtype, C: int, K: int) -> Iterator[Mapping[str, int]]:
+    """What `bertkernels tune` tries in place of the rule."""
+    a_warp = 32 if dtype == torch.float64 else 64
+    for group, span, warps in itertools.product((8, 16, 32), (1, 4, 8), (1, 2, 4)):
+        yield {"GROUP": group, "SPAN": span, "CHUNK": chunk_size(C, warps * a_warp), "num_warps": warps}
 
 
 @functools.cache

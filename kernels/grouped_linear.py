@@ -1,7 +1,8 @@
 """Launches the kernels of `grouped_linear`: the functions that write its results, and how they are configured."""
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -89,13 +90,13 @@ def _differentiate_weight(d_weight: torch.Tensor, x: torch.Tensor, d_product: to
     strides = _matrix_strides(target, by_column)
     plan = _weight_plan(x.device, x.dtype, x.shape[0], widths, row_strides(left, right), strides)
     shares = target
-    if plan.blocks > 1:
+    if plan.blocks:
         shares = x.new_empty((plan.blocks, target.numel()), dtype=sum_dtype(x.dtype))
     with on_device_of(x):
         grouped_linear_bwd_weight_kernel[plan.grid](
             shares, left, right, *plan.numbers, BY_COLUMN=by_column == x_is_left, **plan.constants
         )
-    if plan.blocks > 1:
+    if plan.blocks:
         add_shares((target.as_strided((target.numel(),), (1,)),), shares)
     if target is not d_weight:
         d_weight.copy_(target)
@@ -118,12 +119,15 @@ def _matrix_strides(weight: torch.Tensor, by_column: bool) -> Strides:
 
 
 class _Plan(NamedTuple):
-    """numbers: the kernel's sizes and strides; constants: its constants but BY_COLUMN and ACTIVATION."""
+    """numbers: the kernel's sizes and strides; constants: its constants but BY_COLUMN and ACTIVATION.
+
+    blocks: of rows, each of which writes its share of d_weight; 0 where there is but one, which writes d_weight itself.
+    """
 
     grid: tuple[int, int]
     numbers: tuple[int, ...]
     constants: Mapping[str, object]
-    blocks: int = 1
+    blocks: int = 0
 
 
 @functools.lru_cache(maxsize=1024)
@@ -160,7 +164,8 @@ def _weight_plan(
     groups, left, right = shape
     constants = configuration("grouped_linear_bwd_weight", device, dtype, left, right)
     tiles = groups * triton.cdiv(left, constants["WIDTH"]) * triton.cdiv(right, constants["TILE"])
-    blocks = max(1, min(MOST_PROGRAMS // tiles, rows // LEAST_SPAN))
+    most = MOST_PROGRAMS // tiles
+    blocks = max(1, min(most, rows // LEAST_SPAN))
     span = triton.cdiv(rows, blocks * constants["STEP"]) * constants["STEP"]
     blocks = triton.cdiv(rows, span)
     size = groups * left * right
@@ -169,7 +174,7 @@ def _weight_plan(
         grid(tiles * blocks),
         (rows, span, blocks, groups, size, *in_units(matrix_unit, matrix_strides), *in_units(unit, *strides)),
         {**constants, "UNIT": unit, "UNIT_WEIGHT": matrix_unit},
-        blocks,
+        blocks if most > 1 else 0,  # by widths alone: shares have a dtype of their own, which compiles anew
     )
 
 
@@ -207,6 +212,16 @@ def configuration(
     }
     wide = triton_dtype(sum_dtype(dtype))
     return {**chosen, **sizes, "PARTS": _parts(chosen["WIDTH"]), "WIDE": wide, "enable_fp_fusion": True}
+
+
+def candidates(kernel: str, dtype: torch.dtype, first: int, second: int) -> Iterator[Mapping[str, int]]:
+    """What `bertkernels tune` tries in place of the rule: tiles of its shape and of half and twice its size."""
+    rule = configuration(kernel, torch.device("cpu"), dtype, first, second)
+    tiles = [tile for tile in (rule["TILE"] // 2, rule["TILE"], rule["TILE"] * 2) if tile >= 16]
+    widths = dict.fromkeys((rule["WIDTH"], max(16, min(rule["WIDTH"], _SIZES[dtype.itemsize][1]))))
+    steps = [step for step in (rule["STEP"] // 2, rule["STEP"]) if step >= 16]
+    for tile, width, step, warps, stages in itertools.product(tiles, widths, steps, (4, 8), (2, 3, 4)):
+        yield {"TILE": tile, "WIDTH": width, "STEP": step, "num_warps": warps, "num_stages": stages}
 
 
 def _width(columns: int, widest: int, piece: int) -> int:

@@ -1,7 +1,8 @@
 """Launches the kernels of `light_conv`: the functions that write its results, and how each kernel is configured."""
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -155,6 +156,14 @@ def configuration(kernel: str, device: torch.device, dtype: torch.dtype, D: int,
     }
     wide = triton_dtype(sum_dtype(dtype))
     return {**chosen, "D": D, "K": K, "WIDE": wide, "num_stages": 1, "enable_fp_fusion": True}
+
+
+def candidates(kernel: str, dtype: torch.dtype, D: int, K: int) -> Iterator[Mapping[str, int]]:
+    """What `bertkernels tune` tries in place of the rule: as many rows as the warps' threads read 16 bytes of each."""
+    for group, bytes_a_token, warps in itertools.product((2, 4, 8), (32, 64, 128), (1, 2, 4)):
+        chunk = min(triton.next_power_of_2(D), bytes_a_token // dtype.itemsize)
+        rows = 32 * warps // max(1, chunk * dtype.itemsize // 16)
+        yield {"GROUP": group, "ROWS": rows, "CHUNK": chunk, "num_warps": warps}
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """Launches the kernels of `mixed_attention`: the functions that write its results, and how each is configured."""
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -266,3 +267,10 @@ def _convolution(
         alone = light_conv.configuration("light_conv_bwd", device, dtype, D, K)
         group, chunk, rows = 2, chunk_size(D, 16 // dtype.itemsize), 32 * num_warps
     return {"TAPS": alone["TAPS"], "GROUP": group, "ROWS": rows, "CHUNK": chunk, "K": K, "LEFT": (K - 1) // 2}
+
+
+def candidates(kernel: str, dtype: torch.dtype, D: int, K: int, dropout: bool) -> Iterator[Mapping[str, int]]:
+    """What `bertkernels tune` tries in place of the rule; how a program convolves follows from its warps."""
+    sizes = (32, 64, 128) if dtype.itemsize == 2 else (16, 32, 64)
+    for queries, keys, warps, stages in itertools.product(sizes, sizes, (4, 8), (2, 3, 4)):
+        yield {"QUERIES": queries, "KEYS": keys, "num_warps": warps, "num_stages": stages}

@@ -1,7 +1,8 @@
 """Launches the kernels of `residual_norm`: the functions that write its results, and how they are configured."""
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -141,6 +142,12 @@ def configuration(kernel: str, device: torch.device, dtype: torch.dtype, C: int)
     # Backward, h - mean h must not become one operation on the unrounded h: a row of one column has no gradient.
     fusion = kernel == "residual_norm_fwd"
     return {**chosen, "C": C, "PARTS": parts, "WIDE": triton_dtype(wide), "enable_fp_fusion": fusion}
+
+
+def candidates(kernel: str, dtype: torch.dtype, C: int) -> Iterator[Mapping[str, int]]:
+    """What `bertkernels tune` tries in place of the rule."""
+    for bytes_a_row, rows, warps in itertools.product((512, 1024), (1, 2, 4, 8), (1, 2, 4, 8)):
+        yield {"CHUNK": bytes_a_row // dtype.itemsize, "ROWS": rows, "num_warps": warps}
 
 
 def _parts(columns: int, chunk: int) -> tuple[tuple[int, int], ...]:

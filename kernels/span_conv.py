@@ -1,7 +1,8 @@
 """Launches the kernels of `span_conv`: the functions that write its results, and how each kernel is configured."""
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -244,6 +245,23 @@ def backward_configuration(device: torch.device, dtype: torch.dtype, H: int, D: 
     }
     wide = triton_dtype(sum_dtype(dtype))
     return {**chosen, "H": H, "D": D, "K": K, "PARTS": parts(H * K), "WIDE": wide, "enable_fp_fusion": True}
+
+
+def forward_candidates(dtype: torch.dtype, C: int, H: int, D: int, K: int, S: int) -> Iterator[Mapping[str, int]]:
+    """What `bertkernels tune` tries in place of the rule, forward."""
+    rows = (8, 16, 32) if dtype.itemsize == 2 else (4, 8)
+    most = 64 if dtype.itemsize == 2 else 16
+    channels = dict.fromkeys(max(16, chunk_size(C, size)) for size in (most // 2, most))
+    for row, channel, warps, stages in itertools.product(rows, channels, (4, 8), (1, 2, 3)):
+        yield {"ROWS": row, "BLOCK_C": channel, "num_warps": warps, "num_stages": stages}
+
+
+def backward_candidates(dtype: torch.dtype, H: int, D: int, K: int) -> Iterator[Mapping[str, int]]:
+    """What `bertkernels tune` tries in place of the rule, backward."""
+    tiles, most = ((32, 64, 128), 128) if dtype.itemsize == 2 else ((16, 32), 32)
+    blocks = dict.fromkeys(max(16, chunk_size(H * D, size)) for size in (most // 2, most))
+    for tile, block, warps, stages in itertools.product(tiles, blocks, (4, 8), (1, 2, 3)):
+        yield {"TILE": tile, "BLOCK_A": block, "num_warps": warps, "num_stages": stages}
 
 
 @functools.cache

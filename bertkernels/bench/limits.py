@@ -1,7 +1,7 @@
 """The speeds that must be reached on the CPU, and what is reached here."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .case import BOTH, FORWARD, Case
@@ -131,19 +131,26 @@ BOUNDS = (
 )
 
 
-def check_limits(threads: int = 2, effort: Effort = THOROUGH) -> Iterator[Outcome]:
-    """Measures what `LIMITS` ask for, each case once with the peers that its limits name, in turns in one process; then
-    `BOUNDS`, one after the other. A peer that cannot be compiled here leaves its limits out as not a number."""
-    for case in dict.fromkeys(limit.case for limit in LIMITS):
-        limits = [limit for limit in LIMITS if limit.case == case]
+def check_limits(
+    threads: int | None = 2,
+    effort: Effort = THOROUGH,
+    limits: Sequence[Limit] | None = None,
+    bounds: Sequence[Bound] | None = None,
+) -> Iterator[Outcome]:
+    """Measures what `limits` (by default the CPU's) ask for, each case once with the peers that its limits name, in
+    turns in one process; then `bounds`, one after the other. A peer that cannot be compiled here leaves its limits out
+    as not a number."""
+    limits = LIMITS if limits is None else limits
+    for case in dict.fromkeys(limit.case for limit in limits):
+        of_case = [limit for limit in limits if limit.case == case]
         name = _names(case)
-        peers = {name(peer) for limit in limits for peer in (limit.numerator, limit.denominator)}
+        peers = {name(peer) for limit in of_case for peer in (limit.numerator, limit.denominator)}
         measurement = measure(case, effort, threads=threads, only=peers)
-        for limit in limits:
+        for limit in of_case:
             numerator, denominator = name(limit.numerator), name(limit.denominator)
             there = measurement.timings.keys() >= {numerator, denominator}
             yield Outcome(limit, measurement.ratio(numerator, denominator) if there else math.nan)
-    for bound in BOUNDS:
+    for bound in BOUNDS if bounds is None else bounds:
         yield Outcome(bound, bound.measured())
 
 

@@ -49,7 +49,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     if arguments.report:
         _refuse("--report measures nothing", arguments, parser, "ops quick device threads no_compile output limits")
     if arguments.limits:
-        _refuse("--limits measures what its limits are about", arguments, parser, "ops quick device no_compile output")
+        _refuse("--limits measures what its limits are about", arguments, parser, "ops quick no_compile output")
     return arguments
 
 
@@ -111,10 +111,12 @@ def _summary(measurement) -> str:
 
 
 def _limits(arguments: argparse.Namespace) -> int:
+    from bertkernels.bench import gpu_limits
     from bertkernels.bench.limits import check_limits, table
 
+    on_gpu = arguments.device == "cuda"
     outcomes = []
-    for outcome in check_limits(threads=arguments.threads or 2):
+    for outcome in gpu_limits.check() if on_gpu else check_limits(threads=arguments.threads or 2):
         outcomes.append(outcome)
         print(f"{outcome.limit.label}: {outcome.ratio:.2f}", file=sys.stderr, flush=True)
     print(table(outcomes))

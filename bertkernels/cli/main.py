@@ -6,6 +6,7 @@ import sys
 VERBS = {
     "info": "versions, what was built, what each op runs on and why",
     "bench": "measure the ops and encoders on this machine",
+    "tune": "find launch configurations of the Triton kernels for this GPU",
     "demo": "the whole tour in five minutes on built-in data, with a report",
     "convert": "Hugging Face and TensorFlow checkpoints to ours, and back",
     "pretrain": "pre-train any encoder, by ELECTRA or as a masked language model",

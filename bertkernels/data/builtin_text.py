@@ -20,7 +20,8 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 import bertkernels
-from bertkernels.data.cache import cache_folder, cached, fingerprint
+from bertkernels.cache_folder import cache_folder
+from bertkernels.data.cache import cached, fingerprint
 from bertkernels.errors import InputError
 
 LIBRARIES = ("stdlib", "torch", "transformers", "numpy")

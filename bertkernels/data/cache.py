@@ -10,14 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
-def cache_folder() -> Path:
-    """$BERTKERNELS_CACHE, else $XDG_CACHE_HOME/bertkernels, else ~/.cache/bertkernels."""
-    if os.environ.get("BERTKERNELS_CACHE"):
-        return Path(os.environ["BERTKERNELS_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "bertkernels"
-
-
 def fingerprint(facts: object) -> str:
     """16 hexadecimal digits of everything that shaped a cached result; `facts` must be plain JSON data."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -11,8 +11,9 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from bertkernels.cache_folder import cache_folder
 from bertkernels.data.builtin_text import builtin_documents, builtin_fingerprint
-from bertkernels.data.cache import cache_folder, cached, file_digest, fingerprint
+from bertkernels.data.cache import cached, file_digest, fingerprint
 from bertkernels.data.corpus import read_documents
 from bertkernels.data.example_builder import Example, ExampleBuilder
 from bertkernels.errors import InputError

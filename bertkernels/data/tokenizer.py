@@ -11,7 +11,8 @@ from pathlib import Path
 from tokenizers import BertWordPieceTokenizer, normalizers
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
 
-from bertkernels.data.cache import cache_folder, cached, fingerprint
+from bertkernels.cache_folder import cache_folder
+from bertkernels.data.cache import cached, fingerprint
 from bertkernels.errors import InputError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

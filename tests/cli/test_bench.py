@@ -106,7 +106,6 @@ def test_limits_decide_the_exit_code(monkeypatch, capsys, ratio, code, verdict):
         (["--threads", "two"], "--threads"),
         (["--update", "README.md"], "--update goes with --report"),
         (["--plot", "x.png"], "--plot goes with --report"),
-        (["--limits", "--device", "cuda"], "--device does not go with it"),
         (["--limits", "--no-compile"], "--no-compile does not go with it"),
         (["--report", "x.jsonl", "--threads", "2"], "--threads does not go with it"),
         (["--report", "nowhere.jsonl"], "nowhere.jsonl"),
