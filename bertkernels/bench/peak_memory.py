@@ -23,6 +23,7 @@ from .case import Case
 
 # glibc gives large blocks back to the system when they are freed, and takes them anew: what is resident is in use
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+_READY = "ready"
 
 
 def peak_memory(case: Case, peer: str) -> int:
@@ -37,40 +38,58 @@ def can_measure() -> bool:
 
 
 class Gauge:
-    """Measures the peak memory of one peer after the other: a context manager around the process that does it."""
+    """Measures the peak memory of one peer after the other: a context manager around the process that does it, which
+    starts when it is first needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
 
     def __enter__(self) -> "Gauge":
-        # The new process finds this package as this one did.
-        search_path = [str(Path(bertkernels.__file__).parents[1]), os.environ.get("PYTHONPATH")]
-        environment = os.environ | _ALLOCATOR | {"PYTHONPATH": os.pathsep.join(filter(None, search_path))}
-        command = [sys.executable, "-m", "bertkernels.bench.peak_memory", str(torch.get_num_threads())]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen(command, env=environment, text=True, **pipes)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        if self._process is not None:
+            self._process.communicate()
 
     def peak(self, case: Case, peer: str) -> int:
         """As `peak_memory`. Raises RuntimeError where the call fails."""
+        if self._process is None:
+            self._process = _start()
         request = json.dumps({"case": dataclasses.asdict(case), "peer": peer})
-        self._process.stdin.write(f"{request}\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer.strip().isdigit():
-            raise RuntimeError(f"peak memory of {peer!r} in {case.label}: {answer.strip() or 'the process ended'}")
+        try:
+            self._process.stdin.write(f"{request}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # there will be no answer either
+        answer = self._process.stdout.readline().strip()
+        if not answer.isdigit():
+            raise RuntimeError(f"peak memory of {peer!r} in {case.label}: {answer or 'the process ended'}")
         return int(answer)
+
+
+def _start() -> subprocess.Popen:
+    # The new process finds this package as this one did.
+    search_path = [str(Path(bertkernels.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    environment = os.environ | _ALLOCATOR | {"PYTHONPATH": os.pathsep.join(filter(None, search_path))}
+    command = [sys.executable, "-m", "bertkernels.bench.peak_memory", str(torch.get_num_threads())]
+    process = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    if process.stdout.readline().strip() != _READY:  # its imports shall not disturb what is timed meanwhile
+        raise RuntimeError("peak memory: the process that measures it did not start")
+    return process
 
 
 def _serve() -> None:
     """Answers each line of standard input, a case and a peer, by a line with a number of bytes, or an error."""
     for op in OPS:
         importlib.import_module(f"bertkernels.bench.{op}")
+    print(_READY, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
         if child:
-            os.waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
+            if status:
+                print(f"it was ended with status {status}", flush=True)
             continue
         try:
             print(_measure(Case(**asked["case"]), asked["peer"]), flush=True)

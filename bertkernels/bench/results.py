@@ -10,6 +10,7 @@ from bertkernels.errors import InputError
 
 from . import environment
 from .case import BACKWARD, BOTH, Case
+from .matrix_products import PRODUCTS
 from .measure import Measurement
 from .op_bench import COPY
 from .select import bench_of
@@ -19,6 +20,8 @@ Row = dict[str, object]
 
 # All rows of a case are measured together, and replaced together.
 _CASE = ("op", "size", "batch", "tokens", "text", "mode", "dtype", "device", "device_name", "threads")
+# What was measured with the same of these need not be measured anew.
+_SAME = ("device", "device_name", "threads", "versions", "source", "effort")
 _FIELDS = {
     **{name: str for name in ("op", "size", "mode", "dtype", "device", "device_name", "peer", "date", "effort")},
     **{name: int for name in ("batch", "tokens", "calls")},
@@ -65,7 +68,14 @@ def _rows_of_mode(
 ) -> list[Row]:
     bench = bench_of(case)
     moved, operations = bench.bytes_moved(case), bench.operations(case)
-    copy, matrix_rate = timings.get(COPY), measurement.matrix_rate
+    matrix_rate = measurement.matrix_rate
+    copy_seconds = timings[COPY].p50 * 1e-6 if COPY in timings else None
+    square_seconds = operations / matrix_rate if matrix_rate is not None else None
+    whole = timings.keys() - measurement.floors - measurement.easier
+
+    def percent(seconds: float | None, timing: Timing) -> float | None:
+        return None if seconds is None else round(100 * seconds / (timing.p50 * 1e-6), 1)
+
     return [
         {
             "op": case.op,
@@ -85,11 +95,9 @@ def _rows_of_mode(
             "peak_bytes": peaks.get(peer, timing.peak_bytes),
             "bytes": moved,
             "operations": operations,
-            "percent_of_copy_bandwidth": None if copy is None else round(100 * copy.p50 / timing.p50, 1),
-            "percent_of_matrix_rate": None
-            if matrix_rate is None
-            else round(100 * operations / (timing.p50 * 1e-6) / matrix_rate, 1),
-            "copy_gb_s": None if copy is None else round(moved / copy.p50 * 1e-3, 2),
+            "percent_of_copy_bandwidth": percent(copy_seconds, timing) if peer in whole or peer == COPY else None,
+            "percent_of_matrix_rate": percent(square_seconds, timing) if peer in whole or peer == PRODUCTS else None,
+            "copy_gb_s": None if copy_seconds is None else round(moved / copy_seconds * 1e-9, 2),
             "matrix_gflop_s": None if matrix_rate is None else round(matrix_rate * 1e-9, 1),
             "left_out": measurement.left_out,
             **made_with,
@@ -98,24 +106,20 @@ def _rows_of_mode(
     ]
 
 
+def found(case: Case, rows: Iterable[Row], made_with: Row) -> list[Row]:
+    """Of these rows those of this case that were measured on this machine with these sources, versions and effort."""
+    modes = (BOTH, BACKWARD) if case.mode == BOTH else (case.mode,)
+    fields = {field: getattr(case, field) for field in ("op", "size", "batch", "tokens", "text", "dtype")}
+    wanted = fields | {field: made_with[field] for field in _SAME}
+    return [row for row in rows if row["mode"] in modes and all(row[field] == wanted[field] for field in wanted)]
+
+
 def is_measured(case: Case, rows: Iterable[Row], made_with: Row) -> bool:
-    """Whether these rows hold this case, measured by these sources and versions on this machine, all of its peers."""
-    there = [row for row in rows if _is_of(case, row) and all(row[field] == made_with[field] for field in _SAME)]
-    modes = (BOTH, BACKWARD) if case.mode == BOTH else (case.mode,)
-    if {row["mode"] for row in there} != set(modes):
-        return False
-    measured = {row["peer"] for row in there}.union(*(row["left_out"] for row in there))
+    """Whether these rows hold all peers of this case, and their memory if it asks for that, measured so."""
+    there = found(case, rows, made_with)
+    peers = {row["peer"] for row in there}.union(*(row["left_out"] for row in there))
     has_memory = any(row["peak_bytes"] is not None for row in there)
-    return measured == set(bench_of(case).names(case)) and (has_memory or not case.memory)
-
-
-_SAME = ("device", "device_name", "threads", "versions", "source", "effort")
-
-
-def _is_of(case: Case, row: Row) -> bool:
-    fields = ("op", "size", "batch", "tokens", "text", "dtype")
-    modes = (BOTH, BACKWARD) if case.mode == BOTH else (case.mode,)
-    return row["mode"] in modes and all(row[field] == getattr(case, field) for field in fields)
+    return peers >= set(bench_of(case).names(case)) and (has_memory or not case.memory)
 
 
 def read(path: Path) -> list[Row]:
