@@ -60,7 +60,7 @@ def checkout() -> Path | None:
 
 
 def source_hash() -> str | None:
-    """SHA-256 over everything that the speed of ops and encoders depends on; None where bertkernels is not run from a checkout."""
+    """SHA-256 over everything that the speed of ops and encoders depends on; None outside a checkout."""
     root = checkout()
     if root is None:
         return None

@@ -118,7 +118,11 @@ class OpBench:
         functions = dict([hugging_face])
         if case.compiled:
             functions[HUGGING_FACE_COMPILED] = torch.compile(hugging_face[1], dynamic=False)
-        return functions | dict(others) | {our_name(impl): partial(self.ours, impl=impl) for impl in self._implementations(case)}
+        return (
+            functions
+            | dict(others)
+            | {our_name(impl): partial(self.ours, impl=impl) for impl in self._implementations(case)}
+        )
 
     def _implementations(self, case: Case) -> list[str]:
         """Best first, which on the CPU is the only one (its others are the same without the compiled code); the

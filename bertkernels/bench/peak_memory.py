@@ -1,7 +1,7 @@
-"""Peak memory of one call of a peer on the CPU: `python -m bertkernels.bench.peak_memory` is the process that measures.
+"""Peak memory of one call of a peer on the CPU: `python -m bertkernels.bench.peak_memory` is the process that measures it.
 
-Each measurement has a process of its own: memory that earlier work left to the allocator would not count. They are forks
-of one process that has imported everything and computed nothing, so that each costs no more than its two calls.
+Each measurement has a process of its own: memory that earlier work left to the allocator would not count. They are
+forks of one process that has imported everything and computed nothing, so that each costs little more than its calls.
 """
 
 import dataclasses
@@ -27,7 +27,10 @@ _READY = "ready"
 
 
 def peak_memory(case: Case, peer: str) -> int:
-    """Bytes that a call of this peer takes beyond model, inputs and what earlier calls keep, at its peak. Linux only."""
+    """Bytes that a call of this peer takes at its peak beyond model, inputs and what earlier calls keep. Linux only.
+
+    To within about a quarter of a megabyte: that is how exactly the system counts.
+    """
     with Gauge() as gauge:
         return gauge.peak(case, peer)
 

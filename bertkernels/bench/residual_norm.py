@@ -1,4 +1,4 @@
-"""`residual_norm` beside torch's dropout, addition and LayerNorm one after the other, as Hugging Face's models do it."""
+"""`residual_norm` beside torch's dropout, addition and LayerNorm, as Hugging Face's models have them."""
 
 import torch
 

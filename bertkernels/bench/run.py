@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
 from . import environment, measure, results
 from .case import Case, Disagreement
@@ -27,45 +26,37 @@ class Outcome:
     disagreements: int
 
 
-def run(
-    cases: Sequence[Case],
-    effort: Effort,
-    device: str,
-    path: Path | None = None,
-    fresh: bool = False,
-    log: TextIO | None = None,
-) -> Outcome:
-    """Measures these cases.
+def run(cases: Sequence[Case], effort: Effort, device: str, path: Path | None = None, fresh: bool = False) -> Outcome:
+    """Measures these cases; says on standard error how far it is.
 
     Args:
         path: file of results. What it holds of these cases, measured on this machine with these sources, versions,
             threads and effort, is taken from there; after each case it is written anew, so that an interrupted run
             goes on where it was. Other results in it are kept.
         fresh: measure also what the file already holds.
-        log: where to say how far it is; None: standard error.
     """
-    log = log or sys.stderr
     if not can_measure():
         cases = [replace(case, memory=False) for case in cases]
     made_with = environment.describe(device) | {"effort": effort.name}
     rows = results.read(path) if path is not None and path.exists() else []
     todo = [case for case in cases if fresh or not results.is_measured(case, rows, made_with)]
     if len(todo) < len(cases):
-        print(f"{len(cases) - len(todo)} of {len(cases)} cases are in {path} already (--fresh measures them anew)", file=log)
+        there = f"{len(cases) - len(todo)} of {len(cases)} cases are in {path} already"
+        print(f"{there} (--fresh measures them anew)", file=sys.stderr)
     clock = Clock([expected_seconds(case, effort) for case in todo])
     disagreements = 0
     with Gauge() as gauge:
         for done, case in enumerate(todo):
             progress = f"[{done + 1}/{len(todo)}, {remaining(clock.left(done))}]"
-            print(f"{progress} {case.label}: ", end="", file=log, flush=True)
+            print(f"{progress} {case.label}: ", end="", file=sys.stderr, flush=True)
             try:
                 measurement = measure.measure(case, effort)
             except Disagreement as error:
-                print(f"no figures: {error}", file=log, flush=True)
+                print(f"no figures: {error}", file=sys.stderr, flush=True)
                 disagreements += 1
                 continue
-            print(_summary(measurement), file=log, flush=True)
-            peaks = _peaks(gauge, measurement, log) if case.memory else {}
+            print(_summary(measurement), file=sys.stderr, flush=True)
+            peaks = _peaks(gauge, measurement) if case.memory else {}
             rows = results.merged(rows, results.to_rows(measurement, made_with, peaks))
             if path is not None:
                 results.write(path, rows)
@@ -83,7 +74,7 @@ def _summary(measurement: Measurement) -> str:
     return ", ".join(times + missing)
 
 
-def _peaks(gauge: Gauge, measurement: Measurement, log: TextIO) -> dict[str, int]:
+def _peaks(gauge: Gauge, measurement: Measurement) -> dict[str, int]:
     """Of the peers that do the whole work. Compiling anew in another process would take longer than all the rest:
     compiled ones are left out."""
     less = measurement.floors | measurement.easier
@@ -91,5 +82,5 @@ def _peaks(gauge: Gauge, measurement: Measurement, log: TextIO) -> dict[str, int
     try:
         return {peer: gauge.peak(measurement.case, peer) for peer in peers}
     except RuntimeError as error:
-        print(f"no figures: {error}", file=log, flush=True)
+        print(f"no figures: {error}", file=sys.stderr, flush=True)
         return {}

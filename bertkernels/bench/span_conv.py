@@ -1,4 +1,4 @@
-"""`span_conv` beside Hugging Face's way from the block's input to the convolution heads, and beside our ops one by one."""
+"""`span_conv` beside Hugging Face's way of the same work, and beside our smaller ops one by one."""
 
 import torch
 

@@ -59,8 +59,8 @@ def interleaved(
     a quick callable starts with an untimed call and has up to 20 timed ones: each meets its own data in the cache, not
     what the one before it left there. On a GPU, events time one call a turn, after a write over the whole L2 cache.
     What a call returns is freed outside the timed span. Of `TwoSteps` the second is timed within the same calls, from
-    the moment that the first has returned (on a GPU: has run). Compare the results as ratios: absolute times of different runs
-    differ with the machine's mood.
+    the moment that the first has returned (on a GPU: has run). Compare the results as ratios: absolute times of
+    different runs differ with the machine's mood.
 
     Args:
         callables: name → function of no arguments; at least one.
@@ -196,7 +196,9 @@ class _CudaTurns:
 
 def _timing(samples: list[Sample], two_steps: bool, peak_bytes: int | None) -> Timing:
     whole, second = zip(*samples, strict=True)
-    return Timing(*_quantiles(whole), len(samples), peak_bytes, Timing(*_quantiles(second), len(samples)) if two_steps else None)
+    return Timing(
+        *_quantiles(whole), len(samples), peak_bytes, Timing(*_quantiles(second), len(samples)) if two_steps else None
+    )
 
 
 def _quantiles(seconds: tuple[float, ...]) -> list[float]:
