@@ -1,4 +1,4 @@
-"""Peak memory of one call of a peer on the CPU: `python -m bertkernels.bench.peak_memory` is the process that measures it.
+"""Peak memory of a call of a peer on the CPU: `python -m bertkernels.bench.peak_memory` is the process that measures.
 
 Each measurement has a process of its own: memory that earlier work left to the allocator would not count. They are
 forks of one process that has imported everything and computed nothing, so that each costs little more than its calls.

@@ -47,10 +47,11 @@ def _legend(rows: Sequence[Row]) -> str:
     batch, tokens = SHAPES[rows[0]["device"]][0]
     return (
         f"Ops and encoders on {batch} sequences of {tokens} tokens, and encoders on batches of 32 sentences of GLUE "
-        "tasks. Medians of times taken in turns in one process: ours (an op as it is called without options, or Hugging "
-        "Face's own model patched), then how many times as fast that is as Hugging Face's code and as that code under "
-        "`torch.compile` (below 1: slower), and how many times as long it takes as the part of the work that nobody "
-        f"can leave out: a copy of the bytes, the matrix products. {LOSES}: another way of the same work is faster."
+        "tasks. Medians of times taken in turns in one process: ours (an op as it is called without options, or "
+        "Hugging Face's own model patched), then how many times as fast that is as Hugging Face's code and as that "
+        "code under `torch.compile` (below 1: slower), and how many times as long it takes as the part of the work "
+        "that nobody can leave out: a copy of the bytes, the matrix products. "
+        f"{LOSES}: another way of the same work is faster."
     )
 
 
