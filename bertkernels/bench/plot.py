@@ -29,8 +29,10 @@ _KINDS = {  # marker, color, filled
 def draw(rows: Iterable[Row], path: Path) -> tuple[Path, Path]:
     """Writes two pictures, `path` (.svg or .png) for light pages and one named -dark beside it for dark ones.
 
-    Raises InputError where no row can be compared with Hugging Face's code.
+    Raises InputError where no row can be compared with Hugging Face's code, or the path ends otherwise.
     """
+    if path.suffix not in (".svg", ".png"):
+        raise InputError(f"{path}: expected a picture's name that ends in .svg or .png")
     cases = [case for case in main_cases(rows) if HUGGING_FACE in case.whole and len(case.rows) > 1]
     if not cases:
         raise InputError("nothing to plot: no result stands beside one of Hugging Face's code")

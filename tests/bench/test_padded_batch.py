@@ -37,8 +37,7 @@ def test_the_floor_are_the_products_of_real_tokens():
     # the counter cannot see where packed sequences end: it takes all tokens for one
     attention_between_sequences = 2 * 2 * width * (tokens**2 - sum(length**2 for length in lengths))
     embeddings_of_padding = 2 * (case.batch * case.tokens - tokens) * 128 * size.channels
-    print(unpadded - floor - 12 * (convolutions + attention_between_sequences), embeddings_of_padding)
-    assert unpadded == floor + 12 * (convolutions + attention_between_sequences)
+    assert unpadded == floor + 12 * (convolutions + attention_between_sequences) + embeddings_of_padding
 
 
 def _linear_operations(call) -> int:
