@@ -6,32 +6,38 @@ from collections.abc import Callable, Sequence
 from . import ENCODERS
 from .case import BOTH, Case, dimensions
 from .measure import Effort
+from .select import bench_of
 
-# Roughly: operations a second of matrix products, and seconds a byte of the ideal op that all peers together take.
+# Roughly: operations a second of matrix products, and seconds a byte of the ideal op that all peers of it take.
 _RATE = {"cpu": 1.2e11, "cuda": 2e14}
 _SECONDS_A_BYTE = {"cpu": 1e-8, "cuda": 1e-11}
-_COMPILE_SECONDS = {False: 6.0, True: 18.0}  # forward, and with backward
-_PEERS = 4
+_COMPILE_SECONDS = {False: 4.0, True: 8.0}  # forward, and with backward
+_MEMORY_SECONDS = {"op": 2.0, "encoder": 5.0, "padded_batch": 5.0}  # beside the calls themselves
+_PEERS = {"op": 4.0, "encoder": 4.0, "padded_batch": 2.7}  # in units of one that takes padding for tokens
 _SEEN = 60.0  # seconds after which a run's own speed counts as much as what was expected
 
 
 def expected_seconds(case: Case, effort: Effort) -> float:
     """Roughly, on a machine like a small server: timing, compiling, and measuring memory."""
-    size, both, tokens = dimensions(case.size), case.mode == BOTH, case.batch * case.tokens
-    is_encoder = case.op in ENCODERS
-    rounds, seconds = (
-        (effort.encoder_rounds, effort.encoder_seconds) if is_encoder else (effort.op_rounds, effort.op_seconds)
-    )
-    layer = size.channels * (4 * size.channels + 2 * size.intermediate)  # weights of one, near enough
-    operations = 2 * tokens * (12 * layer if is_encoder else size.channels * size.intermediate) * (3 if both else 1)
-    moved = 0 if is_encoder else 4 * tokens * size.channels * (3 if both else 1)
-    a_round = _PEERS * operations / _RATE[case.device] + moved * _SECONDS_A_BYTE[case.device]
-    total = a_round + max(rounds * a_round, seconds)
-    if case.compiled:
-        total += _COMPILE_SECONDS[both] * (3 if is_encoder else 1)
-    if case.memory:
-        total += 2 * a_round + (12.0 if is_encoder else 2.0)
-    return total
+    kind = case.op if case.op in ENCODERS else "op"
+    peers, compiled = _PEERS[kind], case.compiled * (2 if kind == "encoder" else 1)
+    if kind == "op":
+        rounds, seconds = effort.op_rounds, effort.op_seconds
+        operations, moved = bench_of(case).operations(case) or 0, bench_of(case).bytes_moved(case)
+    else:
+        rounds, seconds = effort.encoder_rounds, effort.encoder_seconds
+        operations, moved = _encoder_operations(case), 0
+    products = operations / _RATE[case.device]
+    a_round = (peers + compiled) * products + moved * _SECONDS_A_BYTE[case.device]
+    total = a_round + max(rounds * a_round, seconds) + compiled * _COMPILE_SECONDS[case.mode == BOTH]
+    return total + case.memory * (2 * peers * products + _MEMORY_SECONDS[kind])
+
+
+def _encoder_operations(case: Case) -> int:
+    """Near enough, without building the model."""
+    size = dimensions(case.size)
+    weights = 12 * size.channels * (4 * size.channels + 2 * size.intermediate)
+    return 2 * case.batch * case.tokens * weights * (3 if case.mode == BOTH else 1)
 
 
 class Clock:

@@ -30,8 +30,8 @@ def select_cases(
         ops: names from `bertkernels.bench.OPS`.
         device: "cpu" (fp32) or "cuda" (bf16).
         quick: one shape of one size for each op, nothing compiled, no memory.
-        compiled: with peers that go through torch.compile, as far as time allows: at the first shape, in forward mode
-            of all sizes, in forward+backward, which takes three times as long to compile, of small and base.
+        compiled: with peers that go through torch.compile, as far as time allows: in forward mode on the CPU for all
+            shapes; in forward+backward and on a GPU for the first shape of small and base.
     """
     first, *others = SHAPES[device]
     cases = []
@@ -43,9 +43,9 @@ def select_cases(
         for size in sizes:
             for batch, tokens in [first] if quick else [first, *others]:
                 for mode in (FORWARD, BOTH):
-                    is_first = not quick and (batch, tokens) == first
-                    compile_this = compiled and is_first and (mode == FORWARD or size in MAIN_SIZES)
-                    memory = device == "cpu" and is_first and size in MAIN_SIZES
+                    is_main = not quick and (batch, tokens) == first and size in MAIN_SIZES
+                    compile_this = compiled and not quick and (is_main or (mode == FORWARD and device == "cpu"))
+                    memory = device == "cpu" and is_main
                     kind = (DTYPES[device], device)
                     cases.append(Case(op, size, batch, tokens, mode, *kind, compile_this, memory=memory))
     return cases

@@ -19,12 +19,13 @@ def test_what_is_more_work_is_expected_to_take_longer():
     assert expected_seconds(Case("light_conv", "small", 8, 128, FORWARD), FULL) < expected
 
 
-def test_a_quick_run_is_expected_to_take_a_minute_and_a_full_one_no_more_than_half_an_hour():
+def test_a_quick_run_is_expected_to_take_a_minute_and_a_full_one_less_than_half_an_hour():
+    """On the machine that it has in mind: two cores of a server."""
     quick, full = (
         sum(expected_seconds(case, effort) for case in select_cases(quick=effort is QUICK)) for effort in (QUICK, FULL)
     )
     assert quick < 60
-    assert 15 * 60 < full < 30 * 60
+    assert 10 * 60 < full < 25 * 60
 
 
 def test_the_clock_learns_the_pace():
