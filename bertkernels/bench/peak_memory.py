@@ -75,7 +75,9 @@ def _start() -> subprocess.Popen:
     search_path = [str(Path(bertkernels.__file__).parents[1]), os.environ.get("PYTHONPATH")]
     environment = os.environ | _ALLOCATOR | {"PYTHONPATH": os.pathsep.join(filter(None, search_path))}
     command = [sys.executable, "-m", "bertkernels.bench.peak_memory", str(torch.get_num_threads())]
-    process = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    # in a session of its own: an interruption from the keyboard is for the run, which then ends this process
+    process = subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
     if process.stdout.readline().strip() != _READY:  # its imports shall not disturb what is timed meanwhile
         raise RuntimeError("peak memory: the process that measures it did not start")
     return process
