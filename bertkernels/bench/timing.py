@@ -11,7 +11,7 @@ import torch
 _TURN_SECONDS = 0.005  # a callable quicker than this is called several times a turn
 _CALLS_A_TURN = 20
 _FLUSH_BYTES = 256 * 2**20  # more than the last-level cache of any GPU so far
-_HIDE_LAUNCHES_CYCLES = 1_000_000  # of the GPU: about half a millisecond
+_HIDE_LAUNCHES_CYCLES = 1_000_000  # of the GPU, for each step: about half a millisecond
 
 Sample = tuple[float, float]  # seconds of a call, and of its second step (of a call of one step: the same)
 
@@ -179,7 +179,7 @@ class _CudaTurns:
         start, middle, end = (torch.cuda.Event(enable_timing=True) for _ in range(3))
         self.flush.zero_()
         if self.hide_launches:
-            torch.cuda._sleep(_HIDE_LAUNCHES_CYCLES)
+            torch.cuda._sleep(_HIDE_LAUNCHES_CYCLES * (2 if isinstance(function, TwoSteps) else 1))
         start.record()
         if isinstance(function, TwoSteps):
             between = function.first()
