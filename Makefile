@@ -37,8 +37,11 @@ asan: $(READY)
 		$(abspath $(PYTHON)) -m pytest -q -p no:cacheprovider --capture=sys tests/ops \
 		-k "not compile and not inductor and not reference"
 
+# Measures, about 20 minutes on two cores (interrupted, it goes on where it was), and writes the tables and pictures.
+PAGES = --update README.md --details docs/performance.md --plot docs/speed.svg
 bench: $(READY)
 	$(PYTHON) -m bertkernels bench
+	$(PYTHON) -m bertkernels bench --report $$(ls benchmarks/results/cpu.jsonl benchmarks/results/cuda.jsonl 2>/dev/null) $(PAGES)
 
 # Everything on a GPU machine in one command, with that machine's own torch: build, test, profile, measure; under ten
 # minutes. PHASES="build tune" does these alone; RESULTS_COPY=folder in the environment copies all that comes of it.

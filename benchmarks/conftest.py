@@ -1,12 +1,16 @@
-"""Turns the CPU cases of `bertkernels.bench` into pytest-benchmark tests: one a case and peer, grouped by case.
+"""Turns the CPU cases of `bertkernels.bench` into pytest-benchmark tests: one a case, mode and peer, grouped by case.
 
 A module here names its op in OP; `pytest benchmarks/light_conv.py -k "base and B8"` runs some of its cases.
 `bertkernels bench` measures the same with the peers taking turns, also on GPUs, and writes the results that the tables
 are made of.
 """
 
+from dataclasses import replace
+
 import pytest
 
+from bertkernels.bench import ENCODERS
+from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, Case
 from bertkernels.bench.measure import ready_peers
 from bertkernels.bench.select import bench_of, select_cases
 
@@ -15,11 +19,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "peer" not in metafunc.fixturenames:
         return
     parameters = [
-        pytest.param(case, peer, id=f"{case.size}-B{case.batch}-T{case.tokens}-{case.mode}-{peer}")
+        pytest.param(case, mode, peer, id=f"{_name(case)}-B{case.batch}-T{case.tokens}-{mode}-{peer}")
         for case in select_cases([metafunc.module.OP])
+        for mode in ((BACKWARD, BOTH) if case.mode == BOTH else (FORWARD,))
         for peer in bench_of(case).names(case)
     ]
-    metafunc.parametrize(("ready", "peer"), parameters, indirect=["ready"], scope="module")
+    metafunc.parametrize(("ready", "mode", "peer"), parameters, indirect=["ready"], scope="module")
+
+
+def _name(case: Case) -> str:
+    return case.size if case.text is None else f"{case.size}-{case.text}"
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +39,22 @@ def ready(request):
 
 
 @pytest.fixture
-def time_peer(benchmark, ready, peer):
-    """Calls the peer as often as pytest-benchmark wants to."""
+def time_peer(benchmark, ready, mode, peer):
+    """Calls the peer as often as pytest-benchmark wants to; an encoder three times. Before each backward pass, the
+    forward pass that it belongs to runs untimed."""
     case, peers, left_out = ready
     if peer in left_out:
         pytest.skip(f"{peer} cannot be compiled here: {left_out[peer]}")
-    benchmark.group = case.label
+    benchmark.group = replace(case, mode=mode).label
 
     def run() -> None:
-        if case.op == "encoder":
-            benchmark.pedantic(peers[peer].call, rounds=3, warmup_rounds=1)
+        timed = peers[peer]
+        rounds = 3 if case.op in ENCODERS else 20
+        if mode == BACKWARD:
+            benchmark.pedantic(timed.backward, setup=lambda: ((timed.forward(),), {}), rounds=rounds, warmup_rounds=1)
+        elif case.op in ENCODERS:
+            benchmark.pedantic(timed.call, rounds=rounds, warmup_rounds=1)
         else:
-            benchmark(peers[peer].call)
+            benchmark(timed.call)
 
     return run

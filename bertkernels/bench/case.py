@@ -8,7 +8,10 @@ import torch
 
 from bertkernels.models.presets import preset
 
+from .timing import TwoSteps
+
 FORWARD, BOTH = "forward", "forward+backward"
+BACKWARD = "backward"  # no case of its own: it is timed within those of BOTH
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,12 @@ class Case:
         op: a name from `bertkernels.bench.OPS`.
         size: a published ConvBERT: "small", "medium-small" or "base".
         batch, tokens: B sequences of T tokens, all of them real if `text` is None.
-        mode: "forward" or "forward+backward".
+        mode: "forward", without gradients, or "forward+backward", in which backward is also timed alone.
         dtype: name of a torch dtype, such as "float32".
         device: "cpu" or "cuda".
         compiled: whether peers that take `torch.compile` are among them; it is slow to compile, not to run.
         text: the task whose sentences' lengths a padded batch has; None: all tokens are real.
+        memory: whether peak memory is measured too where that takes a process for each peer (CPU).
     """
 
     op: str
@@ -35,6 +39,7 @@ class Case:
     device: str = "cpu"
     compiled: bool = False
     text: str | None = None
+    memory: bool = False
 
     @property
     def label(self) -> str:
@@ -51,15 +56,27 @@ class Peer:
     """One way to do a case's work.
 
     Attributes:
-        call: does it and returns what it computed, a tuple of tensors: outputs, then gradients.
+        forward: what there is to do in mode "forward": returns what it computed, a tuple of tensors. With a backward
+            pass, the first of two steps: returns what the second one takes.
+        backward: the second step: returns outputs, then gradients.
         floor: it does only a part of the work that nobody can leave out (a copy of the bytes, the matrix products), so
             that its results are not compared.
+        easier: it does something else that is less work, to compare with: its results are not compared either.
         compiled: it goes through torch.compile, which needs a working compiler.
+        compared: what is called to compare results, where chance decides what the timed calls give (dropout).
     """
 
-    call: Callable[[], tuple[torch.Tensor, ...]]
+    forward: Callable[[], object]
+    backward: Callable[[object], object] | None = None
     floor: bool = False
+    easier: bool = False
     compiled: bool = False
+    compared: Callable[[], tuple[torch.Tensor, ...]] | None = None
+
+    @property
+    def call(self) -> Callable[[], object]:
+        """All of the work in one call."""
+        return self.forward if self.backward is None else TwoSteps(self.forward, self.backward)
 
 
 @dataclass(frozen=True)
@@ -82,12 +99,18 @@ def dimensions(size: str) -> Dimensions:
     return Dimensions(config.hidden_size, heads, head_width, config.conv_kernel_size, config.intermediate_size)
 
 
-def forward_and_backward(
-    function: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...], grad: torch.Tensor
-) -> tuple[torch.Tensor, ...]:
-    """The output, then the gradients of all inputs for this gradient of the output. Nothing is accumulated."""
-    out = function(*inputs)
-    return out, *torch.autograd.grad(out, inputs, grad)
+def differentiable(
+    function: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...], grad: torch.Tensor, **what: bool
+) -> Peer:
+    """The peer of this function: its output, then the gradients of all inputs for this gradient of the output.
+
+    Nothing is accumulated, and each call builds its graph anew.
+    """
+
+    def backward(out: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return out, *torch.autograd.grad(out, inputs, grad)
+
+    return Peer(lambda: function(*inputs), backward, **what)
 
 
 class Disagreement(AssertionError):

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import torch
 from transformers import ConvBertModel, PreTrainedModel
@@ -14,13 +14,12 @@ from bertkernels.models.encoder import EncoderModel
 from bertkernels.models.presets import preset
 
 from .case import BOTH, Case, Peer
-from .matrix_products import own_products
+from .matrix_products import PRODUCTS, encoder_operands, operations, products
 from .op_bench import HUGGING_FACE, HUGGING_FACE_COMPILED
 
 PATCHED = "patched"
 PATCHED_COMPILED = "patched, compiled"
 OURS = "bertkernels encoder"
-PRODUCTS = "its own matrix products"
 
 
 class EncoderBench:
@@ -49,7 +48,7 @@ class EncoderBench:
 
         def build(name: str) -> Peer:
             if name == PRODUCTS:
-                return Peer(own_products(ours, case), floor=True)
+                return products(encoder_operands(ours, case), case.mode == BOTH)
             compiled = name in (HUGGING_FACE_COMPILED, PATCHED_COMPILED)
             if name == OURS:
                 model, names = ours, their_names.values()
@@ -61,13 +60,18 @@ class EncoderBench:
                 for layer in model.encoder.layer:
                     layer.compile(dynamic=False)
             parameters = [model.get_parameter(parameter) for parameter in names]
-            return Peer(_call(model, parameters, ids, grad, case), compiled=compiled)
+            return _peer(model, parameters, ids, grad, case, compiled)
 
         return {name: build(name) for name in self.names(case) if only is None or name in only}
 
     def bytes_moved(self, case: Case) -> None:
         """No model: a whole encoder is bound by its products, which are measured beside it."""
         return None
+
+    def operations(self, case: Case) -> int:
+        """Those of its matrix products."""
+        ours, _ = models(case.size, case.device, case.dtype)
+        return operations(encoder_operands(ours, case, device="meta"), case.mode)
 
 
 @functools.lru_cache(maxsize=1)
@@ -87,22 +91,25 @@ def sharing_weights(model: ConvBertModel) -> ConvBertModel:
     return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
-def _call(
-    model: PreTrainedModel, parameters: list[torch.nn.Parameter], ids: torch.Tensor, grad: torch.Tensor, case: Case
-) -> Callable[[], tuple[torch.Tensor, ...]]:
-    if case.mode != BOTH:
+def _peer(
+    model: PreTrainedModel,
+    parameters: list[torch.nn.Parameter],
+    ids: torch.Tensor,
+    grad: torch.Tensor,
+    case: Case,
+    compiled: bool,
+) -> Peer:
+    def forward() -> torch.Tensor:
+        return model(input_ids=ids).last_hidden_state
 
-        @torch.no_grad()
-        def forward() -> tuple[torch.Tensor, ...]:
-            return (model(input_ids=ids).last_hidden_state,)
-
-        return forward
-
-    def forward_and_backward() -> tuple[torch.Tensor, ...]:
-        out = model(input_ids=ids).last_hidden_state
+    def backward(out: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return out, *torch.autograd.grad(out, parameters, grad)
 
-    return forward_and_backward
+    @torch.no_grad()
+    def inference() -> tuple[torch.Tensor, ...]:
+        return (forward(),)
+
+    return Peer(forward, backward, compiled=compiled) if case.mode == BOTH else Peer(inference, compiled=compiled)
 
 
 BENCH = EncoderBench()

@@ -12,7 +12,7 @@ import torch
 import bertkernels
 from bertkernels.version import __version__
 
-_SOURCES = ("csrc", "kernels", "bertkernels/ops")
+_SOURCES = ("csrc", "kernels", "models", "bertkernels/ops", "bertkernels/nn", "bertkernels/hf")
 
 
 def describe(device: str) -> dict[str, object]:
@@ -60,7 +60,7 @@ def checkout() -> Path | None:
 
 
 def source_hash() -> str | None:
-    """SHA-256 over everything that the ops' speed depends on; None where bertkernels is not run from a checkout."""
+    """SHA-256 over everything that the speed of ops and encoders depends on; None outside a checkout."""
     root = checkout()
     if root is None:
         return None

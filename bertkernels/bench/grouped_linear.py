@@ -1,12 +1,11 @@
 """`grouped_linear` as the wide half of a feed-forward layer in two groups, with GELU, beside Hugging Face's way."""
 
-from collections.abc import Callable
-
 import torch
 
 from bertkernels import ops
 
-from .case import BOTH, Case, dimensions
+from .case import Case, dimensions
+from .matrix_products import Operands
 from .op_bench import HUGGING_FACE, OpBench, Shape
 
 GROUPS = 2  # ConvBERT-medium-small's; the other sizes have whole layers, measured in groups all the same
@@ -34,19 +33,9 @@ def baddbmm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.
     return torch.ops.aten.gelu_(out)
 
 
-def matrix_product(
-    case: Case, inputs: tuple[torch.Tensor, ...], grad: torch.Tensor
-) -> Callable[[], tuple[torch.Tensor, ...]]:
-    """A floor: the products alone, with no bias and no activation."""
-    x, weight, _ = inputs
-    rows, grad = _groups(x, GROUPS), _groups(grad, GROUPS)  # [G, M, I], [G, M, O]
-    if case.mode != BOTH:
-        return lambda: (torch.bmm(rows, weight),)
-    return lambda: (
-        torch.bmm(rows, weight),
-        torch.bmm(grad, weight.transpose(1, 2)),
-        torch.bmm(rows.transpose(1, 2), grad),
-    )
+def operands(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> list[Operands]:
+    """The groups' rows [G, M, I], where they lie, and their weights [G, I, O]."""
+    return [(_groups(x, len(weight)), weight)]
 
 
 def _groups(x: torch.Tensor, groups: int) -> torch.Tensor:
@@ -71,5 +60,5 @@ BENCH = OpBench(
     shapes,
     _ours,
     {HUGGING_FACE: permute_chain, "baddbmm": baddbmm},
-    floor=("its matrix product", matrix_product),
+    operands=operands,
 )

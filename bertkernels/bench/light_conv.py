@@ -5,7 +5,10 @@ import torch
 from bertkernels import ops
 
 from .case import Case, dimensions
+from .depthwise_conv import transposed_conv1d
 from .op_bench import HUGGING_FACE, OpBench, Shape
+
+STATIC = "static conv1d"
 
 
 def unfold_path(values: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -30,4 +33,21 @@ def shapes(case: Case) -> tuple[list[Shape], Shape]:
     return [(*rows, size.head_width), (*rows, size.taps)], (*rows, size.head_width)
 
 
-BENCH = OpBench("light_conv", shapes, ops.light_conv, {HUGGING_FACE: unfold_path}, compiled=True)
+def static_conv1d(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """[B, T, H, D] → [B, T, H, D] with one kernel a channel, weight [H·D, K], in place of one a token and head."""
+    return transposed_conv1d(x.flatten(2), weight).unflatten(-1, x.shape[2:])
+
+
+def static_shapes(case: Case) -> list[Shape]:
+    """x [B, T, H, D] and weight [H·D, K]."""
+    size = dimensions(case.size)
+    return [(case.batch, case.tokens, size.heads, size.head_width), (size.heads * size.head_width, size.taps)]
+
+
+BENCH = OpBench(
+    "light_conv",
+    shapes,
+    ops.light_conv,
+    {HUGGING_FACE: unfold_path},
+    easier={STATIC: (static_shapes, static_conv1d)},
+)

@@ -1,14 +1,18 @@
 """Measures one case: first that its peers agree, then how long they take."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
 
+from . import ENCODERS
 from .case import Case, Peer, assert_agreement
 from .select import bench_of
 from .timing import Timing, interleaved, thread_count
+
+_SQUARE = "a large square product"
+_SQUARE_WIDTH = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,17 @@ class Measurement:
         timings: by peer.
         floors: peers that do only the part of the work that nobody can leave out.
         left_out: peers that could not be compiled here, and why.
+        easier: peers that do something else that is less work.
+        matrix_rate: operations a second of a large square product, taken in turns with the peers; None where the
+            case is not bound by products, or not all of it was measured.
     """
 
     case: Case
     timings: dict[str, Timing]
     floors: frozenset[str]
     left_out: dict[str, str]
+    easier: frozenset[str] = frozenset()
+    matrix_rate: float | None = None
 
     def ratio(self, numerator: str, denominator: str) -> float:
         """How many times the median of one peer is that of another."""
@@ -33,17 +42,18 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Effort:
-    """Rounds at least, and seconds in all, for one case of an op and for one of the encoder."""
+    """Rounds at least, and seconds in all, for one case of an op and for one of an encoder."""
 
+    name: str
     op_rounds: int
     op_seconds: float
     encoder_rounds: int
     encoder_seconds: float
 
 
-FULL = Effort(op_rounds=7, op_seconds=0.4, encoder_rounds=3, encoder_seconds=1.5)
-QUICK = Effort(op_rounds=5, op_seconds=0.3, encoder_rounds=3, encoder_seconds=1.0)
-THOROUGH = Effort(op_rounds=20, op_seconds=2.5, encoder_rounds=7, encoder_seconds=5.0)
+FULL = Effort("full", op_rounds=7, op_seconds=0.4, encoder_rounds=3, encoder_seconds=1.5)
+QUICK = Effort("quick", op_rounds=5, op_seconds=0.3, encoder_rounds=3, encoder_seconds=1.0)
+THOROUGH = Effort("thorough", op_rounds=20, op_seconds=2.5, encoder_rounds=7, encoder_seconds=5.0)
 
 
 def measure(
@@ -58,17 +68,32 @@ def measure(
     Raises:
         Disagreement: the peers do not compute the same.
     """
+    is_op = case.op not in ENCODERS
     with thread_count(threads), ready_peers(case, only) as (peers, left_out):
-        is_op = case.op not in ("encoder", "padded_batch")
+        calls = {name: peer.call for name, peer in peers.items()}
+        multiplies = only is None and bench_of(case).operations(case)
+        if multiplies:
+            calls[_SQUARE] = _square_product(case)
         timings = interleaved(
-            {name: peer.call for name, peer in peers.items()},
+            calls,
             rounds=effort.op_rounds if is_op else effort.encoder_rounds,
             seconds=effort.op_seconds if is_op else effort.encoder_seconds,
             warmup=0,
             device=case.device,
             hide_launches=is_op,
         )
-    return Measurement(case, timings, frozenset(name for name, peer in peers.items() if peer.floor), left_out)
+    matrix_rate = 2e6 * _SQUARE_WIDTH[case.device] ** 3 / timings.pop(_SQUARE).p50 if multiplies else None
+    floors, easier = (
+        frozenset(name for name, peer in peers.items() if getattr(peer, kind)) for kind in ("floor", "easier")
+    )
+    return Measurement(case, timings, floors, left_out, easier, matrix_rate)
+
+
+def _square_product(case: Case) -> Callable[[], torch.Tensor]:
+    width = _SQUARE_WIDTH[case.device]
+    a, b = (torch.randn(width, width, device=case.device, dtype=case.torch_dtype) for _ in range(2))
+    a @ b
+    return lambda: a @ b
 
 
 @contextlib.contextmanager
@@ -93,12 +118,14 @@ def _checked(peers: dict[str, Peer]) -> tuple[dict[str, Peer], dict[str, str]]:
     for name, peer in peers.items():
         try:
             result = peer.call()
+            if peer.compared is not None:
+                result = peer.compared()
         except torch._dynamo.exc.TorchDynamoException as error:
             if not peer.compiled:
                 raise
             left_out[name] = " ".join(str(error).split("\n")[:2])
             continue
-        if not peer.floor:
+        if not (peer.floor or peer.easier):
             results[name] = result
     assert_agreement(results)
     return {name: peer for name, peer in peers.items() if name not in left_out}, left_out

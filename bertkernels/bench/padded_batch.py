@@ -1,6 +1,6 @@
 """ConvBERT encoders on batches of real lengths: Hugging Face's padded to the longest, ours on the real tokens alone."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import torch
 
@@ -9,6 +9,7 @@ from bertkernels.models.convert.huggingface_names import encoder_names
 
 from .case import BOTH, Case, Peer
 from .encoder import models, sharing_weights
+from .matrix_products import PRODUCTS, encoder_operands, operations, products
 from .op_bench import HUGGING_FACE, HUGGING_FACE_COMPILED
 
 UNPADDED = "patched, unpadded"
@@ -43,6 +44,7 @@ class PaddedBatchBench:
 
     On padded batches the peers do not compute the same: Hugging Face's convolutions read padding, ours do not. So that
     they can be compared all the same, each peer's results are those of its first sentence that has no padding.
+    The floor are the matrix products of the real tokens, each sentence attending to itself.
     "compiled" means each layer by `torch.compile` with dynamic shapes, as batches of other lengths would need it.
     """
 
@@ -50,7 +52,7 @@ class PaddedBatchBench:
 
     def names(self, case: Case) -> list[str]:
         """Names of the case's peers: Hugging Face first."""
-        names = (HUGGING_FACE, HUGGING_FACE_COMPILED, UNPADDED, OURS)
+        names = (HUGGING_FACE, HUGGING_FACE_COMPILED, UNPADDED, OURS, PRODUCTS)
         return [name for name in names if case.compiled or name != HUGGING_FACE_COMPILED]
 
     def peers(self, case: Case, only: Collection[str] | None = None) -> dict[str, Peer]:
@@ -66,6 +68,8 @@ class PaddedBatchBench:
         full = int(lengths.argmax())
 
         def build(name: str) -> Peer:
+            if name == PRODUCTS:
+                return products(encoder_operands(ours, case, LENGTHS[case.text]), case.mode == BOTH)
             model = ours if name == OURS else sharing_weights(theirs)
             if name == UNPADDED:
                 patch(model, unpad=True)
@@ -75,8 +79,8 @@ class PaddedBatchBench:
             weights = list(encoder_names(ours.config))
             names = weights if name == OURS else [weight.name for weight in encoder_names(ours.config).values()]
             parameters = [model.get_parameter(parameter) for parameter in names]
-            call = _call(model, parameters, ids, mask, grad, full, case.mode == BOTH)
-            return Peer(call, compiled=name == HUGGING_FACE_COMPILED)
+            compiled = name == HUGGING_FACE_COMPILED
+            return _peer(model, parameters, ids, mask, grad, full, case.mode == BOTH, compiled)
 
         return {name: build(name) for name in self.names(case) if only is None or name in only}
 
@@ -84,8 +88,13 @@ class PaddedBatchBench:
         """No model: a whole encoder is bound by its products."""
         return None
 
+    def operations(self, case: Case) -> int:
+        """Those of the matrix products of real tokens."""
+        ours, _ = models(case.size, case.device, case.dtype)
+        return operations(encoder_operands(ours, case, LENGTHS[case.text], device="meta"), case.mode)
 
-def _call(
+
+def _peer(
     model: torch.nn.Module,
     parameters: list[torch.nn.Parameter],
     ids: torch.Tensor,
@@ -93,17 +102,20 @@ def _call(
     grad: torch.Tensor,
     full: int,
     both: bool,
-) -> Callable[[], tuple[torch.Tensor, ...]]:
-    def forward_and_backward() -> tuple[torch.Tensor, ...]:
-        out = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    compiled: bool,
+) -> Peer:
+    def forward() -> torch.Tensor:
+        return model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    def backward(out: torch.Tensor) -> tuple[torch.Tensor, ...]:
         torch.autograd.grad(out, parameters, grad)
         return (out[full],)
 
     @torch.no_grad()
-    def forward() -> tuple[torch.Tensor, ...]:
-        return (model(input_ids=ids, attention_mask=mask).last_hidden_state[full],)
+    def inference() -> tuple[torch.Tensor, ...]:
+        return (forward()[full],)
 
-    return forward_and_backward if both else forward
+    return Peer(forward, backward, compiled=compiled) if both else Peer(inference, compiled=compiled)
 
 
 BENCH = PaddedBatchBench()

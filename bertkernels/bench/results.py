@@ -2,26 +2,35 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bertkernels.errors import InputError
 
 from . import environment
+from .case import BACKWARD, BOTH, Case
+from .matrix_products import PRODUCTS
 from .measure import Measurement
 from .op_bench import COPY
 from .select import bench_of
+from .timing import Timing
 
 Row = dict[str, object]
 
 # All rows of a case are measured together, and replaced together.
 _CASE = ("op", "size", "batch", "tokens", "text", "mode", "dtype", "device", "device_name", "threads")
+# What was measured with the same of these need not be measured anew.
+_SAME = ("device", "device_name", "threads", "versions", "source", "effort")
 _FIELDS = {
-    **{name: str for name in ("op", "size", "mode", "dtype", "device", "device_name", "peer", "date")},
+    **{name: str for name in ("op", "size", "mode", "dtype", "device", "device_name", "peer", "date", "effort")},
     **{name: int for name in ("batch", "tokens", "calls")},
     **{name: float for name in ("p20_us", "p50_us", "p80_us")},
-    **{"threads": (int, type(None)), "floor": bool, "versions": dict, "source": (str, type(None))},
-    **{"text": (str, type(None))},
+    **{"threads": (int, type(None)), "text": (str, type(None)), "source": (str, type(None))},
+    **{"floor": bool, "easier": bool, "versions": dict, "left_out": dict},
+    **{name: (int, type(None)) for name in ("bytes", "operations", "peak_bytes")},
+    **{name: (int, float, type(None)) for name in ("percent_of_copy_bandwidth", "percent_of_matrix_rate")},
+    **{name: (int, float, type(None)) for name in ("copy_gb_s", "matrix_gflop_s")},
 }
 
 
@@ -36,10 +45,37 @@ def default_file(device: str) -> Path:
     return Path("bertkernels_bench.jsonl") if root is None else root / "benchmarks" / "results" / f"{device}.jsonl"
 
 
-def to_rows(measurement: Measurement, made_with: Row) -> list[Row]:
-    """One row a peer. Times are in microseconds; `bytes` is what an ideal op moves."""
+def to_rows(measurement: Measurement, made_with: Row, peaks: Mapping[str, int] | None = None) -> list[Row]:
+    """One row a peer; of a case with a backward pass two, the second for mode "backward".
+
+    Times are in microseconds. `bytes` is what an ideal op moves, `operations` those of its matrix products. The
+    percentages say how near a peer comes to the rate at which these bytes are copied, and to that of a large square
+    product, both measured in turns with it (`copy_gb_s`, `matrix_gflop_s`).
+
+    Args:
+        peaks: peak memory by peer, where it was not measured with the times.
+    """
     case = measurement.case
-    copy = measurement.timings.get(COPY)
+    rows = _rows_of_mode(measurement, case, measurement.timings, made_with, peaks or {})
+    if case.mode == BOTH:
+        backward = {peer: timing.second for peer, timing in measurement.timings.items()}
+        rows += _rows_of_mode(measurement, replace(case, mode=BACKWARD), backward, made_with, {})
+    return rows
+
+
+def _rows_of_mode(
+    measurement: Measurement, case: Case, timings: Mapping[str, Timing], made_with: Row, peaks: Mapping[str, int]
+) -> list[Row]:
+    bench = bench_of(case)
+    moved, operations = bench.bytes_moved(case), bench.operations(case)
+    matrix_rate = measurement.matrix_rate
+    copy_seconds = timings[COPY].p50 * 1e-6 if COPY in timings else None
+    square_seconds = operations / matrix_rate if matrix_rate is not None else None
+    whole = timings.keys() - measurement.floors - measurement.easier
+
+    def percent(seconds: float | None, timing: Timing) -> float | None:
+        return None if seconds is None else round(100 * seconds / (timing.p50 * 1e-6), 1)
+
     return [
         {
             "op": case.op,
@@ -51,17 +87,39 @@ def to_rows(measurement: Measurement, made_with: Row) -> list[Row]:
             "dtype": case.dtype,
             "peer": peer,
             "floor": peer in measurement.floors,
+            "easier": peer in measurement.easier,
             "p20_us": round(timing.p20, 2),
             "p50_us": round(timing.p50, 2),
             "p80_us": round(timing.p80, 2),
             "calls": timing.calls,
-            "peak_bytes": timing.peak_bytes,
-            "bytes": bench_of(case).bytes_moved(case),
-            "percent_of_copy_bandwidth": None if copy is None else round(100 * copy.p50 / timing.p50, 1),
+            "peak_bytes": peaks.get(peer, timing.peak_bytes),
+            "bytes": moved,
+            "operations": operations,
+            "percent_of_copy_bandwidth": percent(copy_seconds, timing) if peer in whole or peer == COPY else None,
+            "percent_of_matrix_rate": percent(square_seconds, timing) if peer in whole or peer == PRODUCTS else None,
+            "copy_gb_s": None if copy_seconds is None else round(moved / copy_seconds * 1e-9, 2),
+            "matrix_gflop_s": None if matrix_rate is None else round(matrix_rate * 1e-9, 1),
+            "left_out": measurement.left_out,
             **made_with,
         }
-        for peer, timing in measurement.timings.items()
+        for peer, timing in timings.items()
     ]
+
+
+def found(case: Case, rows: Iterable[Row], made_with: Row) -> list[Row]:
+    """Of these rows those of this case that were measured on this machine with these sources, versions and effort."""
+    modes = (BOTH, BACKWARD) if case.mode == BOTH else (case.mode,)
+    fields = {field: getattr(case, field) for field in ("op", "size", "batch", "tokens", "text", "dtype")}
+    wanted = fields | {field: made_with[field] for field in _SAME}
+    return [row for row in rows if row["mode"] in modes and all(row[field] == wanted[field] for field in wanted)]
+
+
+def is_measured(case: Case, rows: Iterable[Row], made_with: Row) -> bool:
+    """Whether these rows hold all peers of this case, and their memory if it asks for that, measured so."""
+    there = found(case, rows, made_with)
+    peers = {row["peer"] for row in there}.union(*(row["left_out"] for row in there))
+    has_memory = any(row["peak_bytes"] is not None for row in there)
+    return peers >= set(bench_of(case).names(case)) and (has_memory or not case.memory)
 
 
 def read(path: Path) -> list[Row]:

@@ -11,7 +11,9 @@ import torch
 _TURN_SECONDS = 0.005  # a callable quicker than this is called several times a turn
 _CALLS_A_TURN = 20
 _FLUSH_BYTES = 256 * 2**20  # more than the last-level cache of any GPU so far
-_HIDE_LAUNCHES_CYCLES = 1_000_000  # of the GPU: about half a millisecond
+_HIDE_LAUNCHES_CYCLES = 1_000_000  # of the GPU, for each step: about half a millisecond
+
+Sample = tuple[float, float]  # seconds of a call, and of its second step (of a call of one step: the same)
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Timing:
     """Quantiles of one callable's times in microseconds, over `calls` timed calls.
 
     peak_bytes: memory that one call takes at its peak beyond what was there before; None on the CPU.
+    second: the same of the second step alone, where a call has two.
     """
 
     p20: float
@@ -26,6 +29,18 @@ class Timing:
     p80: float
     calls: int
     peak_bytes: int | None = None
+    second: "Timing | None" = None
+
+
+@dataclass(frozen=True)
+class TwoSteps:
+    """A call of two steps, of which the second, which takes what the first returns, is timed on its own too."""
+
+    first: Callable[[], object]
+    second: Callable[[object], object]
+
+    def __call__(self) -> object:
+        return self.second(self.first())
 
 
 def interleaved(
@@ -43,8 +58,9 @@ def interleaved(
     A round gives each callable one turn, in an order shuffled anew each time (always the same in every run). A turn of
     a quick callable starts with an untimed call and has up to 20 timed ones: each meets its own data in the cache, not
     what the one before it left there. On a GPU, events time one call a turn, after a write over the whole L2 cache.
-    What a call returns is freed outside the timed span. Compare the results as ratios: absolute times of different runs
-    differ with the machine's mood.
+    What a call returns is freed outside the timed span. Of `TwoSteps` the second is timed within the same calls, from
+    the moment that the first has returned (on a GPU: has run). Compare the results as ratios: absolute times of
+    different runs differ with the machine's mood.
 
     Args:
         callables: name → function of no arguments; at least one.
@@ -72,7 +88,10 @@ def interleaved(
         else:
             turn = _CpuTurns(callables, warmup)
             samples = _rounds(turn, list(callables), rounds, seconds)
-    return {name: _timing(samples[name], turn.peak_bytes.get(name)) for name in callables}
+    return {
+        name: _timing(samples[name], isinstance(function, TwoSteps), turn.peak_bytes.get(name))
+        for name, function in callables.items()
+    }
 
 
 @contextlib.contextmanager
@@ -88,9 +107,9 @@ def thread_count(threads: int | None) -> Iterator[None]:
 
 
 def _rounds(
-    turn: Callable[[str], list[float]], names: list[str], rounds: int, seconds: float
-) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = {name: [] for name in names}
+    turn: Callable[[str], list[Sample]], names: list[str], rounds: int, seconds: float
+) -> dict[str, list[Sample]]:
+    samples: dict[str, list[Sample]] = {name: [] for name in names}
     order = random.Random(0)
     start = time.perf_counter()
     done = 0
@@ -110,12 +129,12 @@ class _CpuTurns:
             for _ in range(warmup):
                 function()
 
-    def __call__(self, name: str) -> list[float]:
+    def __call__(self, name: str) -> list[Sample]:
         function = self.callables[name]
         if self._calls(name) > 1:
             function()
         times = [self._time(function)]
-        self.fastest[name] = min(self.fastest[name], times[0])
+        self.fastest[name] = min(self.fastest[name], times[0][0])
         times += [self._time(function) for _ in range(self._calls(name) - 1)]
         return times
 
@@ -124,12 +143,17 @@ class _CpuTurns:
         return min(_CALLS_A_TURN, max(1, int(_TURN_SECONDS / max(self.fastest[name], 1e-9))))
 
     @staticmethod
-    def _time(function: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        result = function()
-        elapsed = time.perf_counter() - start
+    def _time(function: Callable[[], object]) -> Sample:
+        start = middle = time.perf_counter()
+        if isinstance(function, TwoSteps):
+            between = function.first()
+            middle = time.perf_counter()
+            result = function.second(between)
+        else:
+            result = function()
+        end = time.perf_counter()
         del result
-        return elapsed
+        return end - start, end - middle
 
 
 class _CudaTurns:
@@ -150,20 +174,34 @@ class _CudaTurns:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
 
-    def __call__(self, name: str) -> list[float]:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    def __call__(self, name: str) -> list[Sample]:
+        function = self.callables[name]
+        start, middle, end = (torch.cuda.Event(enable_timing=True) for _ in range(3))
         self.flush.zero_()
         if self.hide_launches:
-            torch.cuda._sleep(_HIDE_LAUNCHES_CYCLES)
+            torch.cuda._sleep(_HIDE_LAUNCHES_CYCLES * (2 if isinstance(function, TwoSteps) else 1))
         start.record()
-        result = self.callables[name]()
+        if isinstance(function, TwoSteps):
+            between = function.first()
+            middle.record()
+            result = function.second(between)
+        else:
+            middle.record()
+            result = function()
         end.record()
         end.synchronize()
         del result
-        return [start.elapsed_time(end) * 1e-3]
+        return [(start.elapsed_time(end) * 1e-3, middle.elapsed_time(end) * 1e-3)]
 
 
-def _timing(seconds: list[float], peak_bytes: int | None) -> Timing:
+def _timing(samples: list[Sample], two_steps: bool, peak_bytes: int | None) -> Timing:
+    whole, second = zip(*samples, strict=True)
+    return Timing(
+        *_quantiles(whole), len(samples), peak_bytes, Timing(*_quantiles(second), len(samples)) if two_steps else None
+    )
+
+
+def _quantiles(seconds: tuple[float, ...]) -> list[float]:
+    """20, 50 and 80 %, in microseconds."""
     quantiles = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
-    p20, p50, p80 = torch.tensor(seconds, dtype=torch.float64).mul(1e6).quantile(quantiles).tolist()
-    return Timing(p20, p50, p80, len(seconds), peak_bytes)
+    return torch.tensor(seconds, dtype=torch.float64).mul(1e6).quantile(quantiles).tolist()

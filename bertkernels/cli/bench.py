@@ -1,13 +1,14 @@
 """`bertkernels bench`: measures the ops and encoders on this machine beside their peers, and reports on results."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from bertkernels.bench import OPS
 from bertkernels.errors import InputError
+
+_MEASURING = "ops quick device no_compile output fresh"  # options of a run
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,22 +35,29 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; with --limits 2)")
     parser.add_argument("--no-compile", action="store_true", help="leave out peers that go through torch.compile")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE.jsonl", help="results; those of cases not measured now are kept"
+        "--output",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="results, written after each case; an interrupted run goes on from there, and other cases in it are kept",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="measure also what the file already holds of these sources"
     )
     parser.add_argument("--limits", action="store_true", help="check the limits; exit code 1 where one is missed")
     parser.add_argument("--report", nargs="+", type=Path, metavar="FILE", help="measure nothing: tables of these files")
-    parser.add_argument("--update", type=Path, metavar="README.md", help="with --report: replace the tables in a file")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="with --report: also draw the results")
+    parser.add_argument("--update", type=Path, metavar="README.md", help="with --report: replace a page's short tables")
+    parser.add_argument("--details", type=Path, metavar="FILE.md", help="with --report: replace a page's full tables")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="with --report: draw, for light and dark pages")
     arguments = parser.parse_args(argv)
     if arguments.threads is not None and arguments.threads < 1:
         raise InputError(f"--threads must be at least 1, got {arguments.threads}")
-    for option in ("update", "plot"):
+    for option in ("update", "details", "plot"):
         if getattr(arguments, option) and not arguments.report:
             raise InputError(f"--{option} goes with --report FILE")
     if arguments.report:
-        _refuse("--report measures nothing", arguments, parser, "ops quick device threads no_compile output limits")
+        _refuse("--report measures nothing", arguments, parser, _MEASURING + " threads limits")
     if arguments.limits:
-        _refuse("--limits measures what its limits are about", arguments, parser, "ops quick no_compile output")
+        _refuse("--limits measures what its limits are about", arguments, parser, "ops quick no_compile output fresh")
     return arguments
 
 
@@ -68,46 +76,30 @@ def _check_device(device: str) -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from bertkernels.bench import environment, results
-    from bertkernels.bench.case import Disagreement
-    from bertkernels.bench.measure import FULL, QUICK, measure
+    from bertkernels.bench import results
+    from bertkernels.bench.measure import FULL, QUICK
     from bertkernels.bench.report import markdown
+    from bertkernels.bench.run import run
     from bertkernels.bench.select import select_cases
     from bertkernels.bench.timing import thread_count
 
     path = arguments.output
     if path is None and not arguments.quick:
         path = results.default_file(arguments.device)
-    kept = results.read(path) if path is not None and path.exists() else []
     cases = select_cases(arguments.ops, arguments.device, arguments.quick, compiled=not arguments.no_compile)
-    rows, disagreements = [], 0
-    with thread_count(arguments.threads):
-        made_with = environment.describe(arguments.device)
-        for number, case in enumerate(cases, 1):
-            print(f"[{number}/{len(cases)}] {case.label}: ", end="", file=sys.stderr, flush=True)
-            try:
-                measurement = measure(case, QUICK if arguments.quick else FULL)
-            except Disagreement as error:
-                print(f"no figures: {error}", file=sys.stderr, flush=True)
-                disagreements += 1
-                continue
-            print(_summary(measurement), file=sys.stderr, flush=True)
-            rows += results.to_rows(measurement, made_with)
-            if path is not None:
-                results.write(path, results.merged(kept, rows))
-    print(markdown(rows), end="")
+    effort = QUICK if arguments.quick else FULL
+    try:
+        with thread_count(arguments.threads):
+            outcome = run(cases, effort, arguments.device, path, arguments.fresh)
+    except KeyboardInterrupt:
+        kept = f"what was measured is in {path}, and the same command goes on from there" if path else "nothing is kept"
+        print(f"\nbertkernels bench: stopped; {kept}", file=sys.stderr)
+        return 130
+    print(markdown(outcome.rows), end="")
     print(f"\nResults: {path}" if path else "\nNothing was written: a quick run measures little (--output keeps it).")
-    if disagreements:
-        print(f"bertkernels bench: peers disagreed in {disagreements} of {len(cases)} cases", file=sys.stderr)
-    return 1 if disagreements else 0
-
-
-def _summary(measurement) -> str:
-    from bertkernels.bench.report import duration
-
-    times = [f"{peer} {duration(timing.p50)}" for peer, timing in measurement.timings.items()]
-    missing = [f"{peer} left out ({reason})" for peer, reason in measurement.left_out.items()]
-    return ", ".join(times + missing)
+    if outcome.disagreements:
+        print(f"bertkernels bench: peers disagreed in {outcome.disagreements} of {len(cases)} cases", file=sys.stderr)
+    return 1 if outcome.disagreements else 0
 
 
 def _limits(arguments: argparse.Namespace) -> int:
@@ -124,23 +116,14 @@ def _limits(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from bertkernels.bench import results
-    from bertkernels.bench.report import markdown, update
+    from bertkernels.bench import pages, results
 
     rows = []
     for path in arguments.report:
         rows = results.merged(rows, results.read(path))
     if not rows:
         raise InputError(f"{', '.join(map(str, arguments.report))}: no results in there")
-    link = None
-    if arguments.plot:
-        from bertkernels.bench.plot import draw
-
-        draw(rows, arguments.plot)
-        link = os.path.relpath(arguments.plot, arguments.update.parent if arguments.update else ".")
-    text = markdown(rows, link)
-    if arguments.update:
-        update(arguments.update, text)
-    else:
+    text = pages.write(rows, arguments.update, arguments.details, arguments.plot)
+    if arguments.update is None:
         print(text, end="")
     return 0

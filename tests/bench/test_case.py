@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bertkernels.bench.case import Disagreement, assert_agreement, dimensions, forward_and_backward
+from bertkernels.bench.case import Disagreement, assert_agreement, differentiable, dimensions
 
 
 def test_dimensions_are_the_published_ones():
@@ -10,9 +10,11 @@ def test_dimensions_are_the_published_ones():
     assert (medium.channels, medium.heads, medium.head_width, medium.taps, medium.intermediate) == (384, 4, 48, 9, 1536)
 
 
-def test_forward_and_backward_returns_output_and_gradients():
+def test_a_differentiable_peer_returns_output_and_gradients():
     a, b = torch.tensor([2.0, 3.0], requires_grad=True), torch.tensor([5.0, 7.0], requires_grad=True)
-    out, d_a, d_b = forward_and_backward(torch.mul, (a, b), torch.tensor([1.0, 10.0]))
+    peer = differentiable(torch.mul, (a, b), torch.tensor([1.0, 10.0]), compiled=True)
+    out, d_a, d_b = peer.call()
+    assert peer.compiled and torch.equal(peer.forward(), out)
     assert out.tolist() == [10, 21]
     assert d_a.tolist() == [5, 70]
     assert d_b.tolist() == [2, 30]

@@ -41,6 +41,14 @@ def test_backward_products_are_twice_the_forward_ones():
     assert both == 3 * forward
 
 
+@pytest.mark.parametrize("size", ["small", "medium-small"])
+@pytest.mark.parametrize("mode", [FORWARD, BOTH])
+def test_operations_are_those_that_the_products_take(size, mode):
+    case = Case("encoder", size, 2, 16, mode)
+    products = encoder.BENCH.peers(case, only=[encoder.PRODUCTS])[encoder.PRODUCTS]
+    assert encoder.BENCH.operations(case) == _operations(products.call)
+
+
 def _operations(call) -> int:
     with FlopCounterMode(display=False) as counter:
         call()

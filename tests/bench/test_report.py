@@ -24,8 +24,15 @@ def test_table_shows_times_and_ratios_also_where_ours_loses(rows):
     ]  # fmt: skip
     assert cells == [
         ["base", "B8·T128", "forward", "12.0 ms", "**150 µs (80.0×)**", "30.0 µs (400×)", "5.00"],
-        ["base", "B8·T8", "forward", "**100 µs**", "125 µs (0.80×)", "–", "–"],
+        ["base", "B8·T8", "forward", "**100 µs**", "125 µs (0.80×) ▼", "–", "–"],
     ]
+
+
+def test_what_is_less_than_the_whole_work_is_never_the_fastest(make_row):
+    rows = [make_row("Hugging Face", 100), make_row("bertkernels (cpu)", 50), make_row("static conv1d", 10)]
+    assert markdown(rows).splitlines()[-1] == (
+        "| base | B8·T128 | forward | 100 µs | **50.0 µs (2.00×)** | 10.0 µs (10.0×) | – |"
+    )
 
 
 def test_says_what_it_was_measured_with(rows):
@@ -34,27 +41,18 @@ def test_says_what_it_was_measured_with(rows):
         assert fact in text
 
 
-def test_says_that_no_gpu_was_measured(rows, make_row):
-    assert "Not measured on a GPU yet." in markdown(rows)
+def test_names_the_command(make_row):
+    quick = make_row("Hugging Face", 10, effort="quick")
     on_gpu = make_row("Hugging Face", 10, device="cuda", device_name="H200", threads=None)
-    text = markdown([*rows, on_gpu])
-    assert "Not measured on a GPU yet." not in text
+    assert "by `bertkernels bench --quick`:" in markdown([quick])
+    text = markdown([make_row("Hugging Face", 10), on_gpu])
+    assert "by `bertkernels bench`:" in text and "by `bertkernels bench --device cuda`:" in text
     assert "### H200, float32" in text and "### Some CPU, 2 cores, 2 threads, float32" in text
 
 
 def test_rows_of_different_sources_are_seen_to_be(rows, make_row):
     text = markdown([*rows, make_row("Hugging Face", 9, batch=1, source="fedcba987654")])
     assert "sources 0123456789ab and fedcba987654" in text
-
-
-def test_encoders_are_judged_by_the_patched_model(make_row):
-    rows = [
-        make_row("Hugging Face", 200, op="encoder"),
-        make_row("bertkernels encoder", 120, op="encoder"),
-        make_row("patched", 150, op="encoder"),
-        make_row("its own matrix products", 100, op="encoder", floor=True),
-    ]
-    assert markdown(rows).splitlines()[-3].endswith("| 1.50 |")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import pytest
 
-from bertkernels.bench import environment, results
-from bertkernels.bench.case import Case
+from bertkernels.bench import environment, light_conv, linear, results
+from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, Case
 from bertkernels.bench.measure import Measurement
 from bertkernels.bench.timing import Timing
 from bertkernels.errors import InputError
+
+MADE_WITH = environment.describe("cpu") | {"effort": "full"}
+NAMES = light_conv.BENCH.names(Case("light_conv", "base", 8, 128, FORWARD))
 
 
 @pytest.fixture
@@ -18,7 +23,7 @@ def measurement() -> Measurement:
 
 
 def test_rows_are_written_and_read_back(measurement, tmp_path):
-    rows = results.to_rows(measurement, environment.describe("cpu"))
+    rows = results.to_rows(measurement, MADE_WITH, {"bertkernels (cpu)": 4_000_000})
     path = tmp_path / "folder" / "cpu.jsonl"
     results.write(path, rows)
     assert results.read(path) == rows
@@ -29,9 +34,64 @@ def test_rows_are_written_and_read_back(measurement, tmp_path):
         "bertkernels (cpu)", 4, 5, 6, 200,
     )  # fmt: skip
     assert ours["percent_of_copy_bandwidth"] == 40
+    assert ours["copy_gb_s"] == round(ours["bytes"] / 2e-6 / 1e9, 2)
+    assert ours["operations"] is ours["percent_of_matrix_rate"] is ours["matrix_gflop_s"] is None
+    assert [row["peak_bytes"] for row in rows] == [None, 4_000_000, None]
     assert ours["bytes"] == 4 * 8 * 128 * 6 * (64 + 9 + 64)
     assert ours["versions"]["torch"] and ours["device_name"] and ours["threads"] >= 1
     assert [row["floor"] for row in rows] == [False, False, True]
+
+
+def test_a_case_with_a_backward_pass_has_rows_of_it_alone():
+    names = linear.BENCH.names(Case("linear", "base", 8, 128))
+    timings = {name: Timing(200, 300, 400, 7, None, Timing(80, 200, 210, 7)) for name in names}
+    case = Case("linear", "base", 8, 128, BOTH)
+    measurement = Measurement(case, timings, frozenset(names[-2:]), {}, matrix_rate=150e12)
+    rows = results.to_rows(measurement, MADE_WITH, {names[0]: 5})
+    both, backward = rows[: len(names)], rows[len(names) :]
+    assert {row["mode"] for row in both} == {BOTH} and {row["mode"] for row in backward} == {BACKWARD}
+    assert both[0]["p50_us"] == 300 and backward[0]["p50_us"] == 200
+    operations = 2 * 1024 * 768 * 3072
+    assert both[0]["operations"] == 3 * operations and backward[0]["operations"] == 2 * operations
+    assert backward[0]["percent_of_matrix_rate"] == round(100 * 2 * operations / 200e-6 / 150e12, 1)
+    assert both[0]["matrix_gflop_s"] == 150_000
+    assert [row["percent_of_copy_bandwidth"] for row in both] == [100] * (len(names) - 2) + [None, 100]
+    assert both[-1]["percent_of_matrix_rate"] is None and both[-2]["percent_of_matrix_rate"] is not None
+    assert both[0]["peak_bytes"] == 5 and backward[0]["peak_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "there"),
+    [
+        ({}, True),
+        ({"source": "other"}, False),
+        ({"device_name": "other"}, False),
+        ({"threads": 77}, False),
+        ({"versions": {"torch": "0"}}, False),
+        ({"effort": "quick"}, False),
+    ],
+)
+def test_only_what_was_measured_the_same_way_is_there(measurement, change, there):
+    measurement = replace(measurement, timings={name: Timing(1, 1, 1, 1) for name in NAMES})
+    rows = results.to_rows(measurement, MADE_WITH | change)
+    case = measurement.case
+    assert results.is_measured(case, rows, MADE_WITH) == there
+    assert (results.found(case, rows, MADE_WITH) == rows) == there
+    assert not results.is_measured(replace(case, tokens=512), rows, MADE_WITH)
+
+
+def test_a_case_is_there_with_all_its_peers_or_the_reason_why_one_is_missing(measurement):
+    compiled = replace(measurement.case, compiled=True)
+    timings = {name: Timing(1, 1, 1, 1) for name in NAMES}
+    rows = results.to_rows(replace(measurement, timings=timings), MADE_WITH)
+    assert not results.is_measured(compiled, rows, MADE_WITH)
+    left_out = {"Hugging Face, compiled": "no compiler"}
+    rows = results.to_rows(replace(measurement, timings=timings, left_out=left_out), MADE_WITH)
+    assert results.is_measured(compiled, rows, MADE_WITH)
+    assert not results.is_measured(replace(compiled, memory=True), rows, MADE_WITH)
+    rows = results.to_rows(replace(measurement, timings=timings, left_out=left_out), MADE_WITH, {NAMES[0]: 1})
+    assert results.is_measured(replace(compiled, memory=True), rows, MADE_WITH)
+    assert not results.is_measured(replace(compiled, mode=BOTH), rows, MADE_WITH)
 
 
 def test_ratio(measurement):
@@ -81,7 +141,9 @@ def test_a_bad_line_is_named(line, message, make_row, tmp_path):
         results.read(path)
 
 
-@pytest.mark.parametrize("change", [{"p50_us": "fast"}, {"p50_us": 0}, {"batch": None}, {"versions": []}])
+@pytest.mark.parametrize(
+    "change", [{"p50_us": "fast"}, {"p50_us": 0}, {"batch": None}, {"versions": []}, {"operations": "many"}]
+)
 def test_a_bad_value_is_named(change, make_row, tmp_path):
     path = tmp_path / "bad.jsonl"
     results.write(path, [make_row("x", 1) | change])

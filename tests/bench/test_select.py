@@ -1,6 +1,6 @@
 from bertkernels.bench import OPS
 from bertkernels.bench.case import BOTH, FORWARD
-from bertkernels.bench.select import select_cases
+from bertkernels.bench.select import bench_of, select_cases
 
 
 def test_a_full_run_has_every_size_shape_and_mode():
@@ -9,10 +9,10 @@ def test_a_full_run_has_every_size_shape_and_mode():
     assert {(case.batch, case.tokens) for case in cases} == {(8, 128), (2, 512), (1, 128)}
     assert {case.mode for case in cases} == {FORWARD, BOTH}
     assert all(case.compiled for case in cases if case.mode == FORWARD)
-    assert {(case.size, case.batch) for case in cases if case.mode == BOTH and case.compiled} == {
-        ("small", 8),
-        ("base", 8),
-    }
+    compiled = {(case.size, case.batch) for case in cases if case.mode == BOTH and case.compiled}
+    assert compiled == {("small", 8), ("base", 8)}
+    with_memory = {(case.size, case.batch, case.mode) for case in cases if case.memory}
+    assert with_memory == {(size, 8, mode) for size in ("small", "base") for mode in (FORWARD, BOTH)}
 
 
 def test_nothing_is_compiled_unless_wanted():
@@ -22,18 +22,28 @@ def test_nothing_is_compiled_unless_wanted():
 def test_a_quick_run_has_one_shape_an_op():
     cases = select_cases(quick=True)
     assert [(case.op, case.size, case.batch, case.tokens) for case in cases if case.mode == FORWARD] == [
-        ("light_conv", "base", 8, 128),
-        ("depthwise_conv", "base", 8, 128),
-        ("grouped_linear", "base", 8, 128),
+        *((op, "base", 8, 128) for op in OPS[:-2]),
         ("encoder", "small", 8, 128),
         ("padded_batch", "small", 32, 44),
     ]
+    assert not any(case.compiled or case.memory for case in cases)
 
 
 def test_padded_batches_have_the_lengths_of_each_task():
     cases = select_cases(["padded_batch"])
-    assert len(cases) == len(set(cases)) == 3 * 2 * 2
+    assert len(cases) == len(set(cases)) == 3 * 2 * 2 - 2
+    assert [case.text for case in cases if case.mode == BOTH and case.size == "base"] == ["SST-2"]
+    assert len(select_cases(["padded_batch"], "cuda")) == 3 * 2 * 2
     assert {(case.text, case.tokens) for case in cases} == {("SST-2", 44), ("MRPC", 78), ("RTE", 128)}
+
+
+def test_every_op_has_hugging_face_compiled_and_floors_among_its_peers():
+    for case in select_cases():
+        names = bench_of(case).names(case)
+        assert names[0] == "Hugging Face" and ("Hugging Face, compiled" in names) == case.compiled
+        assert names[-1] in ("copy of the same bytes", "its own matrix products")
+        if case.op in ("span_conv", "mixed_attention", "linear", "grouped_linear"):
+            assert names[-2:] == ["its own matrix products", "copy of the same bytes"]
 
 
 def test_on_a_gpu_in_bfloat16():

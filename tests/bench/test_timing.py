@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from bertkernels.bench.timing import interleaved
+from bertkernels.bench.timing import TwoSteps, interleaved
 
 
 def test_ratio_of_known_durations():
@@ -12,6 +12,15 @@ def test_ratio_of_known_durations():
     assert 2 < timings["long"].p50 / timings["short"].p50 < 6
     assert all(timing.p20 <= timing.p50 <= timing.p80 for timing in timings.values())
     assert timings["long"].p50 == pytest.approx(20_000, rel=0.5)
+
+
+def test_the_second_step_is_timed_alone_within_the_same_calls():
+    two = TwoSteps(lambda: time.sleep(0.008) or "between", lambda between: time.sleep(0.024) if between else None)
+    timings = interleaved({"two": two, "one": lambda: time.sleep(0.008)}, rounds=5, seconds=0)
+    whole, second = timings["two"], timings["two"].second
+    assert 1.1 < whole.p50 / second.p50 < 1.7
+    assert whole.calls == second.calls and second.p20 <= second.p50 <= second.p80
+    assert timings["one"].second is None
 
 
 def test_every_callable_gets_its_turn_each_round():
@@ -78,5 +87,9 @@ def test_on_a_gpu(hide_launches):
         hide_launches=hide_launches,
     )
     assert 2 < timings["eight"].p50 / timings["one"].p50 < 16
+    assert timings["one"].second is None
+    two = TwoSteps(lambda: [x + i for i in range(4)], lambda xs: [x + 1 for x in xs * 3])
+    two = interleaved({"two": two}, device="cuda", seconds=0, rounds=20, hide_launches=hide_launches)["two"]
+    assert 1.1 < two.p50 / two.second.p50 < 1.7
     assert timings["one"].peak_bytes == 2**24
     assert timings["eight"].peak_bytes >= 8 * 2**24

@@ -1,10 +1,8 @@
-import json
-
 import pytest
 import torch
 
 from bertkernels.bench import limits, measure, results, select
-from bertkernels.bench.case import BOTH, FORWARD, Case, Disagreement
+from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, Case, Disagreement
 from bertkernels.bench.limits import LIMITS, Outcome
 from bertkernels.cli.main import main
 
@@ -28,9 +26,9 @@ def test_measures_writes_and_prints_tables(tiny_cases, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "| small | B1·T8 | forward+backward |" in printed.out
     assert f"Results: {path}" in printed.out
-    assert "[2/2] light_conv small B1·T8 forward+backward float32: Hugging Face" in printed.err
+    assert "[2/2, less than a minute left] light_conv small B1·T8 forward+backward float32: Hugging" in printed.err
     rows = results.read(path)
-    assert {row["mode"] for row in rows} == {FORWARD, BOTH}
+    assert {row["mode"] for row in rows} == {FORWARD, BACKWARD, BOTH}
     assert {row["threads"] for row in rows} == {1}
 
 
@@ -40,8 +38,34 @@ def test_keeps_results_of_cases_it_did_not_measure(tiny_cases, tmp_path, capsys)
     rows = results.read(path)
     other = {**rows[0], "tokens": 77}
     results.write(path, [other, *rows])
-    main(["bench", "--threads", "1", "--output", str(path)])
+    main(["bench", "--threads", "1", "--output", str(path), "--fresh"])
     assert [row["tokens"] for row in results.read(path)] == [77] + [8] * len(rows)
+
+
+def test_goes_on_with_what_the_file_lacks(tiny_cases, tmp_path, capsys):
+    path = tmp_path / "out.jsonl"
+    main(["bench", "--threads", "1", "--output", str(path)])
+    rows, table = results.read(path), capsys.readouterr().out
+    results.write(path, [row for row in rows if row["mode"] != FORWARD])
+    main(["bench", "--threads", "1", "--output", str(path)])
+    printed = capsys.readouterr()
+    assert "1 of 2 cases are in" in printed.err and "[1/1, " in printed.err
+    assert [row for row in results.read(path) if row["mode"] != FORWARD] == [
+        row for row in rows if row["mode"] != FORWARD
+    ]
+    assert printed.out.count("| small |") == table.count("| small |") == 3
+
+
+def test_an_interruption_says_how_to_go_on(tiny_cases, monkeypatch, tmp_path, capsys):
+    def interrupt(case, effort):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "measure", interrupt)
+    path = tmp_path / "out.jsonl"
+    assert main(["bench", "--output", str(path)]) == 130
+    assert f"stopped; what was measured is in {path}, and the same command goes on" in capsys.readouterr().err
+    assert main(["bench", "--quick"]) == 130
+    assert "stopped; nothing is kept" in capsys.readouterr().err
 
 
 def test_a_full_run_writes_to_the_default_file_and_a_quick_one_does_not(tiny_cases, no_default_file, capsys):
@@ -69,24 +93,26 @@ def test_no_figures_where_peers_disagree(tiny_cases, monkeypatch, tmp_path, caps
     assert not path.exists()
 
 
-def test_report_of_several_files_updates_a_page_and_draws(tiny_cases, tmp_path, capsys):
+def test_report_of_several_files_updates_pages_and_draws(tiny_cases, tmp_path, capsys):
     path, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     main(["bench", "--threads", "1", "--output", str(path)])
-    on_gpu = [row | {"device": "cuda", "device_name": "H200", "threads": None} for row in results.read(path)]
-    other.write_text("".join(json.dumps(row) + "\n" for row in on_gpu))
-    readme = tmp_path / "README.md"
-    readme.write_text("# Title\n<!-- bench:begin -->\n<!-- bench:end -->\n")
+    rows = [row | {"size": "base", "batch": 8, "tokens": 128} for row in results.read(path)]  # a case of short tables
+    results.write(path, rows)
     capsys.readouterr()
+    results.write(other, [row | {"device_name": "Other CPU"} for row in rows])
 
     assert main(["bench", "--report", str(path), str(other)]) == 0
     text = capsys.readouterr().out
-    assert text.count("**light_conv**") == 2
-    plot = tmp_path / "pictures" / "speed.png"
-    options = ["--update", str(readme), "--plot", str(plot)]
+    assert text.count("| `light_conv` | base |") == 2
+    readme, details, plot = tmp_path / "README.md", tmp_path / "all.md", tmp_path / "pictures" / "speed.svg"
+    for page in (readme, details):
+        page.write_text("# Title\n<!-- bench:begin -->\n<!-- bench:end -->\n")
+    options = ["--update", str(readme), "--details", str(details), "--plot", str(plot)]
     assert main(["bench", "--report", str(path), str(other), *options]) == 0
-    assert "![speed compared with Hugging Face](pictures/speed.png)" in readme.read_text()
-    assert text.strip() in readme.read_text()
-    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == ""
+    assert 'src="pictures/speed.svg"' in readme.read_text() and "[all.md](all.md)" in readme.read_text()
+    assert details.read_text().count("#### light_conv") == 2
+    assert plot.exists()
 
 
 @pytest.mark.parametrize(("ratio", "code", "verdict"), [(1000.0, 0, "ok"), (1.0, 1, "missed")])
@@ -106,8 +132,11 @@ def test_limits_decide_the_exit_code(monkeypatch, capsys, ratio, code, verdict):
         (["--threads", "two"], "--threads"),
         (["--update", "README.md"], "--update goes with --report"),
         (["--plot", "x.png"], "--plot goes with --report"),
+        (["--details", "x.md"], "--details goes with --report"),
         (["--limits", "--no-compile"], "--no-compile does not go with it"),
         (["--report", "x.jsonl", "--threads", "2"], "--threads does not go with it"),
+        (["--report", "x.jsonl", "--fresh"], "--fresh does not go with it"),
+        (["--limits", "--fresh"], "--fresh does not go with it"),
         (["--report", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--quickly"], "--quickly"),
     ],
