@@ -65,7 +65,8 @@ def patch(model: nn.Module, *, unpad: bool = False) -> PatchReport:
             as if it were alone, positions are counted over its real tokens (unless `position_ids` are given), heads
             that read the first or last position read the first or last real one, and hidden states and attention maps
             are zero at padding. On padded batches this differs from the unpatched model on purpose. It takes an
-            `attention_mask` [B, T] of any pattern; `torch.compile` breaks the graph where tokens are packed.
+            `attention_mask` [B, T] of any pattern; `torch.compile` breaks the graph where tokens are packed; inside
+            `bertkernels.nn.static_shapes()` padding is computed, and it is one graph for all sizes.
 
     Returns:
         A report of what was swapped, what was left alone and why, and what the ops run on.
