@@ -18,7 +18,7 @@ _LAZY = {
     "register": "bertkernels.hf",
     "unregister": "bertkernels.hf",
 }
-_SUBMODULES = ("ops", "nn", "models", "kernels", "hf", "data", "training")
+_SUBMODULES = ("ops", "nn", "models", "kernels", "hf", "data", "training", "export")
 
 __all__ = ["__version__", *_LAZY, *_SUBMODULES]
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from bertkernels.nn import Packing
+from bertkernels.nn import Alignment, Packing
 
 from .configuration import EncoderConfig
 
@@ -30,9 +30,11 @@ class Embeddings(nn.Module):
         token_type_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        packing: Packing | None = None,
+        packing: Packing | Alignment | None = None,
     ) -> torch.Tensor:
-        """input_ids [B, T] or, in place of their rows, inputs_embeds [B, T, E] → [B, T, E], with `packing` [total, E].
+        """input_ids [B, T] or, in place of their rows, inputs_embeds [B, T, E] → [B, T, E].
+
+        With `packing` as that packs them.
 
         token_type_ids default to 0, position_ids to 0 … T - 1. With `packing` nothing that stands at padding is looked
         at, and positions are counted over real tokens alone.

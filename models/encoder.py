@@ -12,6 +12,7 @@ from transformers.utils.generic import can_return_tuple
 
 from bertkernels.nn import (
     ALL_TOKENS,
+    Alignment,
     DepthwiseConv1d,
     GlorotLinear,
     GroupedLinear,
@@ -19,6 +20,7 @@ from bertkernels.nn import (
     Packing,
     PostNorm,
     pack_mask,
+    shapes_are_static,
 )
 
 from .configuration import EncoderConfig
@@ -234,7 +236,7 @@ class EncoderModel(EncoderPreTrainedModel):
         return first if self.pooler is None else torch.tanh(self.pooler(first))
 
     def _attentions(
-        self, inputs: list[torch.Tensor], layout: Layout, packing: Packing | None, mask: torch.Tensor | None
+        self, inputs: list[torch.Tensor], layout: Layout, packing: Packing | Alignment | None, mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, ...]:
         """Attention maps [B, H, T, T] of every sub-layer that has heads, from the inputs of all sub-layers."""
         functions = [sublayer.function for block in self.encoder.blocks for sublayer in block.sublayers]
@@ -257,7 +259,8 @@ def real_tokens(attention_mask: torch.Tensor | None, shape: torch.Size) -> torch
         raise ValueError(f"attention_mask must be [B, T] = {list(shape)}, got {list(attention_mask.shape)}")
     mask = attention_mask.bool()
     # looking is free on the CPU only: elsewhere it waits for the device, and a compiler cannot branch on it
-    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all()):
+    free = mask.device.type == "cpu" and not torch.compiler.is_compiling() and not shapes_are_static()
+    if free and bool(mask.all()):
         return None
     return mask
 
@@ -270,7 +273,7 @@ def key_mask(mask: torch.Tensor) -> torch.Tensor:
     return (mask | ~mask.any(1, keepdim=True))[:, None, None, :]
 
 
-def _unpack(x: torch.Tensor, packing: Packing | None) -> torch.Tensor:
+def _unpack(x: torch.Tensor, packing: Packing | Alignment | None) -> torch.Tensor:
     return x if packing is None else packing.unpack(x)
 
 

@@ -9,6 +9,7 @@ VERBS = {
     "tune": "find launch configurations of the Triton kernels for this GPU",
     "demo": "the whole tour in five minutes on built-in data, with a report",
     "convert": "Hugging Face and TensorFlow checkpoints to ours, and back",
+    "export": "a model as an ONNX file",
     "pretrain": "pre-train any encoder, by ELECTRA or as a masked language model",
     "finetune": "fine-tune an encoder on single sentences or pairs",
 }

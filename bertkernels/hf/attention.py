@@ -5,7 +5,7 @@ import math
 import torch
 from transformers.models.convbert.modeling_convbert import ConvBertSelfAttention, SeparableConv1D
 
-from ..nn import Packing, apply_linear, calls_alone
+from ..nn import ALL_TOKENS, Alignment, Layout, Packing, apply_linear, calls_alone
 from ..ops import depthwise_conv, dispatch, linear, mixed_attention
 from ..ops.mixed_attention import join_light_conv_op
 
@@ -18,17 +18,16 @@ class FusedSeparableConv1D(SeparableConv1D):
 
     stock = SeparableConv1D
 
-    def forward(self, hidden_states: torch.Tensor, cu_seqlens: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         tokens = hidden_states.transpose(-1, -2)  # [B, T, C], or packed [total, C]
         if tokens.stride(-1) != 1:
             tokens = tokens.contiguous()
-        return self.spans(tokens, cu_seqlens).transpose(-1, -2)
+        return self.spans(tokens, layout).transpose(-1, -2)
 
-    def spans(
-        self, tokens: torch.Tensor, cu_seqlens: torch.Tensor | None, multiplier: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def spans(self, tokens: torch.Tensor, layout: Layout, multiplier: torch.Tensor | None = None) -> torch.Tensor:
         """The same with channels last, [B, T, C] → [B, T, A], times `multiplier` [B, T, A] if there is one."""
-        spans = depthwise_conv(tokens, self.depthwise.weight.squeeze(1), cu_seqlens=cu_seqlens)
+        taps = self.depthwise.weight.squeeze(1)  # [C, K]
+        spans = depthwise_conv(tokens, taps, lengths=layout.lengths, cu_seqlens=layout.cu_seqlens)
         weight, bias = self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1)  # [A, C], [A]
         return linear(spans, weight, bias, multiplier=multiplier, impl="torch")
 
@@ -45,25 +44,25 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
 
     def forward(
         self,
-        hidden_states: torch.Tensor,  # [B, T, C]; packed [1, total, C]
+        hidden_states: torch.Tensor,  # [B, T, C]; packed [1, total, C], or aligned [B, T, C]
         attention_mask: torch.Tensor | None = None,  # additive, broadcastable to [B, H, T, T] of the padded batch
         encoder_hidden_states: torch.Tensor | None = None,
         output_attentions: bool | None = True,
-        packing: Packing | None = None,
+        packing: Packing | Alignment | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         if encoder_hidden_states is not None:  # cross-attention: the fused ops take keys and queries of one length
             return super().forward(hidden_states, attention_mask, encoder_hidden_states, **kwargs)
-        x, cu_seqlens, max_seqlen = hidden_states, None, None
-        if packing is not None:
-            x, cu_seqlens, max_seqlen = x.squeeze(0), packing.layout.cu_seqlens, packing.layout.max_seqlen
+        layout = ALL_TOKENS if packing is None else packing.layout
+        packed = layout.cu_seqlens is not None
+        x = layout.clear_padding(hidden_states.squeeze(0) if packed else hidden_states)
 
         heads = (self.num_attention_heads, self.attention_head_size)
         mixed_query = apply_linear(self.query, x)  # [B, T, H·D], or [total, H·D] as all below
         query = mixed_query.unflatten(-1, heads)  # [B, T, H, D]
         key = apply_linear(self.key, x).unflatten(-1, heads)
         value = apply_linear(self.value, x).unflatten(-1, heads)
-        spans = self._spans_by_query(x, mixed_query, cu_seqlens)  # [B, T, H·D]
+        spans = self._spans_by_query(x, mixed_query, layout)  # [B, T, H·D]
         conv_logits = apply_linear(self.conv_kernel_layer, spans).unflatten(-1, (heads[0], self.conv_kernel_size))
         conv_values = apply_linear(self.conv_out_layer, x).unflatten(-1, heads)
 
@@ -71,7 +70,8 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
         if output_attentions:
             attended, probabilities = self._attend(query, key, value, attention_mask, packing)
             impl = dispatch.requested(None)
-            context = join_light_conv_op(attended.flatten(-2), conv_values, conv_logits, None, cu_seqlens, impl)
+            sequences = (layout.lengths, layout.cu_seqlens)
+            context = join_light_conv_op(attended.flatten(-2), conv_values, conv_logits, *sequences, impl)
         else:
             context = mixed_attention(
                 query,
@@ -81,18 +81,17 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
                 conv_logits,
                 attention_mask=additive_mask(attention_mask, query.dtype) if packing is None else None,
                 dropout_p=self.dropout.p if self.dropout.training else 0.0,
-                cu_seqlens=cu_seqlens,
-                max_seqlen=max_seqlen,
+                lengths=layout.lengths,
+                cu_seqlens=layout.cu_seqlens,
+                max_seqlen=layout.max_seqlen,
             )
-        return context if packing is None else context.unsqueeze(0), probabilities
+        return context.unsqueeze(0) if packed else context, probabilities
 
-    def _spans_by_query(
-        self, x: torch.Tensor, mixed_query: torch.Tensor, cu_seqlens: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _spans_by_query(self, x: torch.Tensor, mixed_query: torch.Tensor, layout: Layout) -> torch.Tensor:
         layer = self.key_conv_attn_layer
         if type(layer) is FusedSeparableConv1D and calls_alone(layer):
-            return layer.spans(x, cu_seqlens, multiplier=mixed_query)
-        return layer(x.transpose(-1, -2), cu_seqlens).transpose(-1, -2) * mixed_query
+            return layer.spans(x, layout, multiplier=mixed_query)
+        return layer(x.transpose(-1, -2), layout).transpose(-1, -2) * mixed_query
 
     def _attend(
         self,
@@ -100,14 +99,14 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
         key: torch.Tensor,
         value: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        packing: Packing | None,
+        packing: Packing | Alignment | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Attention that also returns its probabilities [B, H, T, T], as dropout left them.
 
         Packed tokens are laid out as the batch was, so that the maps are those of padded batches, zero at padding.
         """
         if packing is not None:
-            real = packing.unpack(query.new_ones(query.shape[0]))  # [B, T], 0 at padding
+            real = packing.unpack(query.new_ones(query.shape[:-2]))  # [B, T], 0 at padding
             query, key, value = (packing.unpack(x) for x in (query, key, value))  # [B, T, H, D]
         scores = query.transpose(1, 2) @ key.permute(0, 2, 3, 1) / math.sqrt(self.attention_head_size)  # [B, H, T, T]
         if attention_mask is not None:

@@ -4,7 +4,7 @@ Hugging Face's classes."""
 import torch
 from transformers.models.convbert.modeling_convbert import ConvBertAttention, ConvBertLayer
 
-from ..nn import Packing, calls_alone
+from ..nn import Alignment, Packing, calls_alone
 from ..nn.inference import LINEAR, feed_forward_block, mixed_block
 from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
 from .feed_forward import FusedConvBertIntermediate, FusedGroupedLinearLayer
@@ -30,7 +30,7 @@ class FusedConvBertAttention(ConvBertAttention):
         return super().forward(hidden_states, attention_mask, encoder_hidden_states, **kwargs)
 
     def _infer_block(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, packing: Packing | None
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, packing: Packing | Alignment | None
     ) -> torch.Tensor | None:
         inner, end = self.self, self.output
         if type(inner) is not FusedConvBertSelfAttention or type(end) is not FusedConvBertSelfOutput:
@@ -49,6 +49,8 @@ class FusedConvBertAttention(ConvBertAttention):
         weights, biases = zip(*projections, pointwise, kernel, output, strict=True)
         x, cu_seqlens = hidden_states, None
         if packing is not None:
+            if packing.layout.cu_seqlens is None:
+                return None
             x, cu_seqlens, attention_mask = x.squeeze(0), packing.layout.cu_seqlens, None
         elif attention_mask is not None and attention_mask.numel() == 1:
             attention_mask = None  # one number added to all scores, which no softmax can see

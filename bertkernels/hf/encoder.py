@@ -4,7 +4,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
 from transformers.models.convbert.modeling_convbert import ConvBertEncoder
 
-from ..nn import Packing, pack_mask
+from ..nn import Alignment, Packing, pack_mask
 from .attention import additive_mask
 from .blocks import FusedConvBertLayer
 
@@ -49,16 +49,18 @@ class UnpaddedConvBertEncoder(FusedConvBertEncoder):
             return super().forward(hidden_states, **kwargs)
         # recorded hidden states are what each layer returns: where they are wanted every layer packs and unpacks
         each_layer = bool(kwargs.get("output_hidden_states", self.config.output_hidden_states))
-        packed = packing.pack(hidden_states)  # [total, C]
-        x = packing.unpack(packed) if each_layer else packed.unsqueeze(0)
+        x = _pack(packing, hidden_states)
+        x = _unpack(packing, x) if each_layer else x
         output = super().forward(x, attention_mask, packing=packing, each_layer=each_layer, **kwargs)
         if not each_layer:
-            output.last_hidden_state = packing.unpack(output.last_hidden_state.squeeze(0))
+            output.last_hidden_state = _unpack(packing, output.last_hidden_state)
         return output
 
 
 class UnpaddedConvBertLayer(FusedConvBertLayer):
-    """A layer that takes and returns packed tokens [1, total, C], or with `each_layer` padded ones [B, T, C]."""
+    """A layer that takes and returns packed tokens [1, total, C] (or aligned ones [B, T, C]), or with `each_layer`
+    padded ones [B, T, C].
+    """
 
     def forward(
         self,
@@ -66,7 +68,7 @@ class UnpaddedConvBertLayer(FusedConvBertLayer):
         attention_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
-        packing: Packing | None = None,
+        packing: Packing | Alignment | None = None,
         each_layer: bool = False,
         **kwargs,
     ) -> torch.Tensor:
@@ -74,11 +76,21 @@ class UnpaddedConvBertLayer(FusedConvBertLayer):
             return super().forward(hidden_states, attention_mask, **kwargs)
         if not each_layer:
             return super().forward(hidden_states, attention_mask, packing=packing, **kwargs)
-        packed = packing.pack(hidden_states).unsqueeze(0)  # [1, total, C]
-        return packing.unpack(super().forward(packed, attention_mask, packing=packing, **kwargs).squeeze(0))
+        x = super().forward(_pack(packing, hidden_states), attention_mask, packing=packing, **kwargs)
+        return _unpack(packing, x)
 
 
-def _packing(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> Packing | None:
+def _pack(packing: Packing | Alignment, x: torch.Tensor) -> torch.Tensor:
+    """[B, T, C] → as layers take it: [1, total, C], or aligned [B, T, C]"""
+    x = packing.pack(x)
+    return x.unsqueeze(0) if x.dim() == 2 else x
+
+
+def _unpack(packing: Packing | Alignment, x: torch.Tensor) -> torch.Tensor:
+    return packing.unpack(x.squeeze(0) if packing.layout.cu_seqlens is not None else x)
+
+
+def _packing(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> Packing | Alignment | None:
     if attention_mask is None or attention_mask.numel() == 1:
         return None
     batch, tokens = hidden_states.shape[:2]

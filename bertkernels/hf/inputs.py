@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers.utils.import_utils import is_tracing
 
+from ..nn import shapes_are_static
+
 _HANDLE = "bertkernels_input_hook"  # attribute of a patched ConvBertModel
 _NAMES = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds")
 
@@ -26,7 +28,8 @@ def broadcast_mask(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple,
     if mask is None and ids is not None:  # the model itself warns only where it gets no mask
         module.warn_if_padding_and_no_attention_mask(ids, None)
     dtype = module.embeddings.LayerNorm.weight.dtype
-    if mask is None or (not is_tracing(mask) and bool(mask.all())):
+    looked_at = mask is not None and not is_tracing(mask) and not shapes_are_static()
+    if mask is None or (looked_at and bool(mask.all())):
         additive = torch.zeros(1, 1, 1, 1, dtype=dtype, device=tokens.device)
     else:
         additive = torch.zeros(mask.shape, dtype=dtype, device=tokens.device)

@@ -67,7 +67,8 @@ def patch(model: nn.Module, *, unpad: bool = False) -> PatchReport:
             that read the first or last position read the first or last real one, question answering's logits are the
             lowest number at padding, and hidden states and attention maps zero. On padded batches this differs from
             the unpatched model on purpose. It takes an `attention_mask` [B, T] of any pattern; `torch.compile` breaks
-            the graph where tokens are packed.
+            the graph where tokens are packed; inside `bertkernels.nn.static_shapes()` padding is computed, and it is
+            one graph for all sizes.
 
     Returns:
         A report of what was swapped, what was left alone and why, and what the ops run on.

@@ -60,4 +60,5 @@ def _last(real: torch.Tensor) -> torch.Tensor:
 
 def _row(hidden_states: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
     """[B, T, C], positions [B] → [B, 1, C]"""
-    return hidden_states.take_along_dim(position[:, None, None], 1)
+    # not take_along_dim, which would tie an exported program to one size
+    return hidden_states.gather(1, position[:, None, None].expand(-1, 1, hidden_states.shape[-1]))

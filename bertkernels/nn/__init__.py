@@ -9,12 +9,13 @@ from .grouped_linear import GroupedLinear
 from .layout import ALL_TOKENS, Layout
 from .linear import apply_linear, calls_alone
 from .mixed import MixedAttention
-from .packing import Packing, pack_mask
+from .packing import Alignment, Packing, pack_mask, shapes_are_static, static_shapes
 from .residual import PostNorm, apply_residual_norm
 
 __all__ = [
     "ACTIVATIONS",
     "ALL_TOKENS",
+    "Alignment",
     "Attention",
     "DepthwiseConv1d",
     "FeedForward",
@@ -28,4 +29,6 @@ __all__ = [
     "apply_residual_norm",
     "calls_alone",
     "pack_mask",
+    "shapes_are_static",
+    "static_shapes",
 ]

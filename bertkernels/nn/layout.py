@@ -32,10 +32,11 @@ class Layout(NamedTuple):
         return self._real(tokens)[:, None, None, :]
 
     def clear_padding(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, T, C] with zeros past the lengths: masked keys have weight 0, but 0 · NaN would still be NaN."""
+        """x [B, T, …] with zeros past the lengths: masked keys have weight 0, but 0 · NaN would still be NaN."""
         if self.lengths is None:
             return x
-        return x.masked_fill(~self._real(x.shape[1])[..., None], 0)
+        real = self._real(x.shape[1])  # [B, T]
+        return x.masked_fill(~real.view(*real.shape, *(1,) * (x.dim() - 2)), 0)
 
     def _real(self, tokens: int) -> torch.Tensor:
         return torch.arange(tokens, device=self.lengths.device) < self.lengths[:, None]  # [B, T]

@@ -130,10 +130,10 @@ def _windows(
     batches, tokens = (1, x.shape[0]) if cu_seqlens is not None else x.shape[:2]
     position, start, end = token_bounds(batches, tokens, lengths, cu_seqlens, x.device)
     real = position < end  # [N]
-    rows = x.reshape(len(position), x.shape[-1]).to(torch.promote_types(x.dtype, torch.float32))
+    rows = x.reshape(position.shape[0], x.shape[-1]).to(torch.promote_types(x.dtype, torch.float32))
     padded = torch.nn.functional.pad(rows, (0, 0, left, taps - 1 - left))  # [left + N + right, C]
     inside = [real & (position + k - left >= start) & (position + k - left < end) for k in range(taps)]
-    shifted = [torch.where(inside[k][:, None], padded[k : k + len(position)], 0) for k in range(taps)]
+    shifted = [torch.where(inside[k][:, None], padded[k : k + position.shape[0]], 0) for k in range(taps)]
     return shifted, inside
 
 

@@ -132,10 +132,10 @@ def _windows(
     logits = torch.where(real[:, None, None], logits.reshape(-1, heads, taps).to(accumulate), 0)
     weights = torch.where(real[:, None, None], logits.softmax(-1) if softmax else logits, 0)
     padded = torch.nn.functional.pad(
-        values.reshape(len(position), heads, width).to(accumulate), (0, 0, 0, 0, left, taps - 1 - left)
+        values.reshape(position.shape[0], heads, width).to(accumulate), (0, 0, 0, 0, left, taps - 1 - left)
     )  # [left + N + right, H, D]
     inside = [real & (position + k - left >= start) & (position + k - left < end) for k in range(taps)]
-    shifted = [torch.where(inside[k][:, None, None], padded[k : k + len(position)], 0) for k in range(taps)]
+    shifted = [torch.where(inside[k][:, None, None], padded[k : k + position.shape[0]], 0) for k in range(taps)]
     return weights, shifted, inside
 
 

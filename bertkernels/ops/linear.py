@@ -176,14 +176,14 @@ _ONEDNN_LEAST_FACE = 2**15
 
 # Of torch's two libraries, MKL has fast code for fp32 on Intel's processors only.
 _MKL_IS_FASTER = extension.has("is_intel") and extension.C.is_intel() and torch.backends.mkl.is_available()
-_ONEDNN_DTYPES = (torch.bfloat16,) if _MKL_IS_FASTER else (torch.float32, torch.bfloat16)
-if not torch.backends.mkldnn.is_available():
-    _ONEDNN_DTYPES = ()
+_ONEDNN_IS_THERE = torch.backends.mkldnn.is_available()  # asked here: compilers cannot trace the question
 
 
 def onednn_multiplies(dtype: torch.dtype) -> bool:
     """Whether `linear` leaves products of this dtype on the CPU to oneDNN, rather than to what `torch.mm` takes."""
-    return dtype in _ONEDNN_DTYPES
+    if dtype == torch.float32 and _MKL_IS_FASTER:
+        return False
+    return dtype in (torch.float32, torch.bfloat16) and _ONEDNN_IS_THERE
 
 
 def _onednn_takes(x: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -23,7 +23,8 @@ def token_bounds(
     position = torch.arange(batches * tokens, device=device)  # [N]
     start = torch.arange(batches, device=device) * tokens  # [B]
     end = start + (tokens if lengths is None else lengths.long().clamp(0, tokens))  # [B]
-    return position, start.repeat_interleave(tokens), end.repeat_interleave(tokens)
+    start, end = (bound[:, None].expand(batches, tokens).flatten() for bound in (start, end))  # [N]
+    return position, start, end
 
 
 def dense(vector: torch.Tensor | None) -> torch.Tensor | None:

@@ -24,10 +24,13 @@ from bertkernels.data.tasks import Task, builtin_library_task, files_task, glue_
 from bertkernels.data.tokenizer import load_tokenizer, read_vocabulary, tokenizer_from_vocabulary
 from bertkernels.errors import InputError
 from bertkernels.training.classifier import encoder_folder, preset_classifier, pretrained_classifier
+from bertkernels.training.graphed_steps import check_cuda_graphs
 from bertkernels.training.metrics import classification_metrics, regression_metrics
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
 from bertkernels.training.resumable_trainer import ResumableTrainer
 from bertkernels.training.training_arguments import FinetuneRunArguments
+
+_WIDTHS = 32  # what widths of batches are multiples of where each gets a CUDA graph
 
 
 @dataclass
@@ -87,6 +90,7 @@ def finetune(
     (`eval_majority_accuracy`). Raises InputError for bad flags, files, columns or labels before any training.
     """
     _check(arguments)
+    check_cuda_graphs(run)
     checkpoint = check_output_folder(run)
     with run.main_process_first(desc="reading the task"):
         task = _task(arguments)
@@ -111,7 +115,7 @@ def finetune(
         args=run,
         train_dataset=train,
         eval_dataset=only,
-        data_collator=DataCollatorWithPadding(tokenizer),
+        data_collator=_collator(tokenizer, arguments.max_seq_length, run.cuda_graphs),
         processing_class=tokenizer,
         compute_metrics=_metrics_of(task),
         callbacks=list(callbacks),
@@ -185,6 +189,15 @@ def _first(rows: LabelledText, count: int | None) -> LabelledText:
 def _encode(task: Task, rows: LabelledText, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.Dataset:
     encoded = tokenizer(rows.firsts, rows.seconds, truncation="longest_first", max_length=max_length)
     return datasets.Dataset.from_dict({**encoded, "label": task.targets(rows)})
+
+
+def _collator(tokenizer: PreTrainedTokenizerBase, max_length: int, few_widths: bool) -> DataCollatorWithPadding:
+    """Pads batches to their longest row; with `few_widths` on to a multiple of 32, or all to max_length."""
+    if not few_widths:
+        return DataCollatorWithPadding(tokenizer)
+    if max_length % _WIDTHS == 0:
+        return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=_WIDTHS)
+    return DataCollatorWithPadding(tokenizer, padding="max_length", max_length=max_length)
 
 
 def _metrics_of(task: Task):

@@ -25,6 +25,7 @@ from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining, gen
 from bertkernels.models.heads import EncoderForMaskedLM
 from bertkernels.models.presets import electra_preset, electra_preset_names, preset
 from bertkernels.training.electra_trainer import ElectraTrainer
+from bertkernels.training.graphed_steps import check_cuda_graphs
 from bertkernels.training.masked_lm_trainer import MaskedLMTrainer
 from bertkernels.training.masking import MASKINGS, MaskingCollator, max_predictions
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
@@ -128,6 +129,7 @@ def pretrain(
     which fine-tuning starts from. Raises InputError for bad flags or files, before any work on the model.
     """
     _check(arguments)
+    check_cuda_graphs(run)
     checkpoint = check_output_folder(run)
     source = builtin_source() if arguments.text_source == "builtin" else file_source(arguments.train_file)
     with run.main_process_first(desc="tokenising"):
@@ -151,7 +153,7 @@ def pretrain(
         model=model,
         args=run,
         train_dataset=PretrainingSet(examples),
-        data_collator=_collator(arguments, tokenizer, run.seed),
+        data_collator=_collator(arguments, tokenizer, run),
         processing_class=tokenizer,
         callbacks=list(callbacks),
     )
@@ -260,17 +262,19 @@ def _read_config(path: str, changes: dict) -> tuple[EncoderConfig, EncoderConfig
     return discriminator, EncoderConfig(**generator | vocabulary) if generator else None
 
 
-def _collator(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase, seed: int) -> MaskingCollator:
+def _collator(
+    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase, run: PretrainRunArguments
+) -> MaskingCollator:
     return MaskingCollator(
         pad_id=tokenizer.pad_token_id,
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         mask_id=tokenizer.mask_token_id,
         max_length=arguments.max_seq_length,
-        seed=seed,
+        seed=run.seed,
         mask_probability=arguments.mask_probability,
         masking=arguments.masking,
-        pad_to_max_length=arguments.pad_to_max_length,
+        pad_to_max_length=arguments.pad_to_max_length or run.cuda_graphs,  # one graph
     )
 
 

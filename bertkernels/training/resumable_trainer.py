@@ -9,15 +9,17 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
 from bertkernels.errors import InputError
+from bertkernels.training.graphed_steps import GraphedSteps
 from bertkernels.training.running_sums import RunningSums
 from bertkernels.training.sampler import EpochSampler
 from bertkernels.training.train_log import TrainLog
 
 _STATE_FILE = "trainer_state.json"
+_ITEMS = "num_items_in_batch"
 
 
 class ResumableTrainer(Trainer):
-    """transformers' Trainer with three changes.
+    """transformers' Trainer with three changes, and steps as CUDA graphs where `args.cuda_graphs` asks for them.
 
     Data order depends on seed and epoch alone. A checkpoint is written to a temporary name and renamed when complete.
     The logged loss is the mean since the last log line even where a checkpoint and a resume fall in between; it is
@@ -31,6 +33,7 @@ class ResumableTrainer(Trainer):
         self._sums = RunningSums(self.accelerator)
         self._sampler: EpochSampler | None = None
         self._staging: str | None = None
+        self._graphed = GraphedSteps(self.args.device) if getattr(self.args, "cuda_graphs", False) else None
         self.add_callback(_SetEpoch(self))
         self.add_callback(TrainLog())
 
@@ -45,10 +48,30 @@ class ResumableTrainer(Trainer):
         if self._sampler is not None:
             self._sampler.epoch = epoch
 
-    def training_step(self, *args, **kwargs) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        if self._graphed is None:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        else:
+            loss = self._graphed_step(model, inputs, num_items_in_batch)
         self._sums.add({"loss": loss})  # its share of the step's loss, where gradients are accumulated
         return loss
+
+    def _graphed_step(self, model, inputs, num_items_in_batch) -> torch.Tensor:
+        inputs = dict(self._prepare_inputs(inputs))
+        if num_items_in_batch is not None:
+            inputs[_ITEMS] = torch.as_tensor(num_items_in_batch, device=self.args.device)
+        accumulated = self.current_gradient_accumulation_steps  # the loss is divided by it
+
+        def step(inputs: dict[str, torch.Tensor], sums: RunningSums) -> torch.Tensor:
+            inputs, outer = dict(inputs), self._sums
+            items = inputs.pop(_ITEMS, None)
+            self._sums = sums  # what compute_loss adds to
+            try:
+                return super(ResumableTrainer, self).training_step(model, inputs, items)
+            finally:
+                self._sums = outer
+
+        return self._graphed.run(step, model, inputs, self._sums, variant=accumulated)
 
     def interval_averages(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
         """What to log of the sums since the last log line, beside the loss."""

@@ -25,6 +25,12 @@ class RunArguments(TrainingArguments):
             "help": "Go on where a run stopped: from the last checkpoint in --output_dir, or from the one named here.",
         },
     )
+    cuda_graphs: bool = field(
+        default=False,
+        metadata={
+            "help": "Replay training steps as CUDA graphs: faster for small models. Batches are padded to few widths."
+        },
+    )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Write into --output_dir although it is not empty; an earlier run goes."}
     )

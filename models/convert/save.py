@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from bertkernels.errors import InputError
 
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "vocab.txt",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -72,7 +72,7 @@ def replaced_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 def copy_tokenizer(source: Path, folder: Path) -> list[str]:
     """Copies the tokenizer's files; where they leave its class to the model type, they then say that it is BERT's."""
-    copied = [name for name in _TOKENIZER_FILES if (source / name).is_file()]
+    copied = [name for name in TOKENIZER_FILES if (source / name).is_file()]
     for name in copied:
         shutil.copyfile(source / name, folder / name)
     if copied:

@@ -1,9 +1,13 @@
 """Patched models under torch.compile: one graph, the same results, no recompilation for other sizes."""
 
+import importlib
+
 import pytest
 import torch
 
 import bertkernels
+
+linear = importlib.import_module("bertkernels.ops.linear")  # the module: `ops.linear` is the op
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +77,17 @@ def test_sizes_may_change_without_recompiling(gradients, make_model, make_batch)
                 got = compiled(**inputs).last_hidden_state
                 expected = reference(**inputs).last_hidden_state
                 torch.testing.assert_close(got, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("mkl", [False, True])
+def test_one_graph_whichever_library_multiplies(mkl, make_model, make_batch, monkeypatch):
+    monkeypatch.setattr(linear, "_MKL_IS_FASTER", mkl)
+    model, inputs = make_model(num_hidden_layers=1), make_batch()
+    bertkernels.patch(model)
+    with torch.no_grad():
+        expected = model(**inputs).last_hidden_state
+        got = torch.compile(model, fullgraph=True, backend="aot_eager")(**inputs).last_hidden_state
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=0)
 
 
 def test_unpad_compiles_with_a_graph_break(make_model, make_batch):

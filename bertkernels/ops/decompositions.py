@@ -1,0 +1,86 @@
+"""What each op of this package is in torch's own operations: for programs that are to run where the kernels are not.
+
+`exported.run_decompositions(decomposition_table())` leaves nothing of this package in an exported program. The formulas
+are the ops' references, which are differentiable: a program is decomposed first and differentiated after. So backward
+ops are not in the table, and what a forward op keeps for its backward op alone comes out empty.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from .attention import attention_op, attention_reference
+from .bias_activation import bias_activation_op, bias_activation_reference
+from .depthwise_conv import depthwise_conv_op, depthwise_conv_reference
+from .grouped_linear import grouped_linear_op, grouped_linear_reference
+from .light_conv import light_conv_op, light_conv_reference
+from .linear import linear_op, linear_reference
+from .mixed_attention import join_light_conv_op, mixed_attention_op, mixed_attention_reference
+from .residual_norm import residual_norm_op, residual_norm_reference
+from .span_conv import span_conv_logits_op, span_conv_logits_reference, span_conv_op, span_conv_reference
+
+
+def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
+    """Each forward op with a function that takes its arguments and returns as many results."""
+    return {
+        attention_op: _attention,
+        bias_activation_op: _bias_activation,
+        depthwise_conv_op: _depthwise_conv,
+        grouped_linear_op: _grouped_linear,
+        join_light_conv_op: _join_light_conv,
+        light_conv_op: _light_conv,
+        linear_op: _linear,
+        mixed_attention_op: _mixed_attention,
+        residual_norm_op: _residual_norm,
+        span_conv_logits_op: _span_conv_logits,
+        span_conv_op: _span_conv,
+    }
+
+
+def _attention(*arguments):
+    *inputs, _ = arguments
+    return attention_reference(*inputs)
+
+
+def _bias_activation(x, bias, activation, impl):
+    return bias_activation_reference(x, bias, activation)
+
+
+def _depthwise_conv(x, weight, bias, lengths, cu_seqlens, causal, impl):
+    return depthwise_conv_reference(x, weight, bias, lengths, cu_seqlens, causal)
+
+
+def _grouped_linear(x, weight, bias, activation, keep, impl):
+    return grouped_linear_reference(x, weight, bias, activation), x.new_empty(0)
+
+
+def _join_light_conv(attended, values, logits, lengths, cu_seqlens, impl):
+    return torch.cat([attended, light_conv_reference(values, logits, lengths, cu_seqlens).flatten(-2)], -1)
+
+
+def _light_conv(values, logits, lengths, cu_seqlens, softmax, causal, impl):
+    return light_conv_reference(values, logits, lengths, cu_seqlens, softmax, causal)
+
+
+def _linear(x, weight, bias, multiplier, activation, keep, impl):
+    return linear_reference(x, weight, bias, multiplier, activation), x.new_empty(0)
+
+
+def _mixed_attention(query, *arguments):
+    *inputs, _ = arguments
+    return mixed_attention_reference(query, *inputs), query.new_empty(0)
+
+
+def _residual_norm(x, residual, weight, bias, seed, eps, dropout_p, impl):
+    return residual_norm_reference(x, residual, weight, bias, seed, eps, dropout_p), x.new_empty(0)
+
+
+def _span_conv_logits(x, *arguments):
+    *inputs, _, _ = arguments
+    return span_conv_logits_reference(x, *inputs), x.new_empty(0)
+
+
+def _span_conv(x, query, values, *arguments):
+    *inputs, _, _ = arguments
+    logits = span_conv_logits_reference(x, query, *inputs)
+    return span_conv_reference(x, query, values, *inputs), logits, x.new_empty(0)
