@@ -12,10 +12,12 @@ import torch
 from .attention import attention_op, attention_reference
 from .bias_activation import bias_activation_op, bias_activation_reference
 from .depthwise_conv import depthwise_conv_op, depthwise_conv_reference
+from .feed_forward_block import feed_forward_block_op, feed_forward_block_reference
 from .grouped_linear import grouped_linear_op, grouped_linear_reference
 from .light_conv import light_conv_op, light_conv_reference
 from .linear import linear_op, linear_reference
 from .mixed_attention import join_light_conv_op, mixed_attention_op, mixed_attention_reference
+from .mixed_block import mixed_block_op, mixed_block_reference
 from .residual_norm import residual_norm_op, residual_norm_reference
 from .span_conv import span_conv_logits_op, span_conv_logits_reference, span_conv_op, span_conv_reference
 
@@ -26,11 +28,13 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
         attention_op: _attention,
         bias_activation_op: _bias_activation,
         depthwise_conv_op: _depthwise_conv,
+        feed_forward_block_op: _feed_forward_block,
         grouped_linear_op: _grouped_linear,
         join_light_conv_op: _join_light_conv,
         light_conv_op: _light_conv,
         linear_op: _linear,
         mixed_attention_op: _mixed_attention,
+        mixed_block_op: _mixed_block,
         residual_norm_op: _residual_norm,
         span_conv_logits_op: _span_conv_logits,
         span_conv_op: _span_conv,
@@ -48,6 +52,11 @@ def _bias_activation(x, bias, activation, impl):
 
 def _depthwise_conv(x, weight, bias, lengths, cu_seqlens, causal, impl):
     return depthwise_conv_reference(x, weight, bias, lengths, cu_seqlens, causal)
+
+
+def _feed_forward_block(*arguments):
+    *inputs, _ = arguments
+    return feed_forward_block_reference(*inputs)
 
 
 def _grouped_linear(x, weight, bias, activation, keep, impl):
@@ -69,6 +78,11 @@ def _linear(x, weight, bias, multiplier, activation, keep, impl):
 def _mixed_attention(query, *arguments):
     *inputs, _ = arguments
     return mixed_attention_reference(query, *inputs), query.new_empty(0)
+
+
+def _mixed_block(*arguments):
+    *inputs, _ = arguments
+    return mixed_block_reference(*inputs)
 
 
 def _residual_norm(x, residual, weight, bias, seed, eps, dropout_p, impl):

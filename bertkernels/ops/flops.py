@@ -83,3 +83,57 @@ def mixed_attention_backward(
 @register_flop_formula(_ops.join_light_conv)
 def join_light_conv(attended: Shape, values: Shape, logits: Shape, *_, **__) -> int:
     return light_conv(values, logits)
+
+
+@register_flop_formula(_ops.span_conv_logits)
+def span_conv_logits(x: Shape, query: Shape, depthwise: Shape, pointwise: Shape, bias, kernel: Shape, *_, **__) -> int:
+    return depthwise_conv(x, depthwise) + linear(x, pointwise) + linear((*x[:-1], kernel[1]), kernel)
+
+
+@register_flop_formula(_ops.span_conv)
+def span_conv(x: Shape, query: Shape, values: Shape, depthwise: Shape, pointwise: Shape, bias, kernel: Shape, *_, **__):
+    logits = (*query[:-1], kernel[0] // query[-2])
+    return span_conv_logits(x, query, depthwise, pointwise, bias, kernel) + light_conv(values, logits)
+
+
+@register_flop_formula(_ops.span_conv_logits_backward)
+def span_conv_logits_backward(
+    grad: Shape,
+    x: Shape,
+    query: Shape,
+    depthwise: Shape,
+    pointwise: Shape,
+    bias,
+    kernel: Shape,
+    product: Shape,
+    lengths,
+    cu_seqlens,
+    wanted,
+    *_,
+    **__,
+) -> int:
+    """Wanted: x, query, depthwise, pointwise, its bias, kernel, its bias. Key's gradient is worked out in any case."""
+    wants_x, _, wants_depthwise, wants_pointwise, _, wants_kernel, _ = map(bool, wanted)
+    inner = (*x[:-1], kernel[1])
+    spans = depthwise_conv(x, depthwise) * wants_pointwise  # anew
+    return (
+        spans
+        + linear(inner, kernel) * (1 + wants_kernel)
+        + linear(x, pointwise) * ((wants_x or wants_depthwise) + wants_pointwise)
+        + depthwise_conv(x, depthwise) * (wants_x + wants_depthwise)
+    )
+
+
+@register_flop_formula(_ops.feed_forward_block)
+def feed_forward_block(x: Shape, up: Shape, up_bias, down: Shape, *_, **__) -> int:
+    return 2 * prod(x[:-1]) * (prod(up) + prod(down))
+
+
+@register_flop_formula(_ops.mixed_block)
+def mixed_block(x: Shape, depthwise: Shape, weights: list[Shape], biases, norm, norm_bias, heads: int, *_, **__) -> int:
+    """Of packed sequences no shape tells the lengths: counted as one sequence, an upper bound."""
+    inner = weights[0][0]
+    head = (*x[:-1], heads, inner // heads)
+    taps = (*x[:-1], heads, depthwise[1])
+    products = 2 * prod(x[:-1]) * sum(map(prod, weights))
+    return products + depthwise_conv(x, depthwise) + mixed_attention(head, head, head, head, taps)

@@ -59,3 +59,28 @@ def test_attention_counts_as_torchs():
         assert operations(theirs) == operations(lambda: ops.attention(query, key, value, impl="reference"))
     both = operations(lambda: ops.attention(query, key, value).sum().backward())
     assert both == operations(lambda: ops.attention(query, key, value)) * 7 // 2
+
+
+def test_blocks_count_as_their_parts():
+    from bertkernels.nn import FeedForward, MixedAttention, PostNorm
+
+    x = torch.randn(2, 11, 32)
+    for function in (MixedAttention(32, 2, kernel_size=5), FeedForward(32, 48), FeedForward(32, 48, groups=2)):
+        sublayer = PostNorm(function, 32).eval()
+        composed = operations(lambda sublayer=sublayer: sublayer(x))
+        with torch.no_grad():
+            assert operations(lambda sublayer=sublayer: sublayer(x)) == composed > 0
+
+
+def test_span_conv_counts_its_parts():
+    x, query, values = (torch.randn(2, 9, *shape, requires_grad=True) for shape in ((12,), (2, 8), (2, 8)))
+    shapes = ((12, 5), (16, 12), (16,), (6, 16), (6,))
+    weights = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    tokens, depthwise, pointwise, kernel = 18, 12 * 5, 16 * 12, 6 * 16
+    logits = 2 * tokens * (depthwise + pointwise + kernel)
+    assert operations(lambda: ops.span_conv_logits(x, query, *weights)) == logits
+    convolution = 2 * tokens * 16 * 3
+    assert operations(lambda: ops.span_conv(x, query, values, *weights)) == logits + convolution
+    gradients = 2 * logits + 2 * tokens * depthwise + 2 * convolution  # the span is worked out anew
+    trained = operations(lambda: ops.span_conv(x, query, values, *weights).sum().backward())
+    assert trained == logits + convolution + gradients
