@@ -55,9 +55,10 @@ class Embeddings(nn.Module):
         x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
         return self.dropout(self.norm(x))
 
-    def _positions(self, given: torch.Tensor, packing: Packing | None) -> torch.Tensor:
-        tokens = given.shape[1] if packing is None else packing.layout.max_seqlen
+    def _positions(self, given: torch.Tensor, packing: Packing | Alignment | None) -> torch.Tensor:
+        packed = isinstance(packing, Packing)
+        tokens = packing.layout.max_seqlen if packed else given.shape[1]
         known = self.position_embeddings.num_embeddings
         if tokens > known:
             raise ValueError(f"sequences of {tokens} tokens are longer than max_position_embeddings, {known}")
-        return torch.arange(tokens, device=given.device)[None] if packing is None else packing.positions()
+        return packing.positions() if packed else torch.arange(tokens, device=given.device)[None]
