@@ -89,9 +89,10 @@ def _text(info: dict) -> str:
         lines.append(f"asked for   {info['asked_for']} (BERTKERNELS_IMPL)")
     for device, table in info["ops"].items():
         lines.append(f"\nops on {device}")
+        width = max(map(len, table))
         for op, entry in table.items():
-            lines.append(f"  {op:<16} runs on {entry['runs_on']}")
-            lines.extend(f"  {'':<16}   not {impl}: {reason}" for impl, reason in entry["not"].items())
+            lines.append(f"  {op:<{width}} runs on {entry['runs_on']}")
+            lines.extend(f"  {'':<{width}}   not {impl}: {reason}" for impl, reason in entry["not"].items())
     if info["missing"]:
         lines.append("\nwhat would add more")
         lines.extend(f"  {what}: {command}" for what, command in info["missing"].items())
