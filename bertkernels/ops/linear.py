@@ -33,7 +33,7 @@ def linear(
 
     Returns:
         […, O], contiguous, of `x`'s dtype. Products add up in fp32 (fp64 for fp64). Where a gradient will be asked for
-        and there is an activation or a multiplier, the layer's own output is kept beside the result.
+        and there is an activation or a multiplier, the product is kept beside the result.
 
     Raises:
         ValueError, TypeError: an unknown activation, or shapes, dtypes, devices or strides that do not fit.
@@ -91,8 +91,8 @@ def _product_reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
 
 
 # -- the registered op: (x, weight, bias, multiplier, activation, keep, impl) -> (out, product) ------------------------
-# With `keep` the layer's own output, bias included, comes beside the result (empty without, and where it is the
-# result): the backward pass starts from it, or computes it anew where it was not kept.
+# With `keep` the product comes beside the result (empty without, and where it is the result): the backward pass starts
+# from it, or computes it anew where it was not kept. It includes the bias, but before an activation, which adds it.
 
 
 def _forward(x, weight, bias, multiplier, activation, keep, impl):
@@ -105,19 +105,21 @@ def _forward(x, weight, bias, multiplier, activation, keep, impl):
     shape = (*x.shape[:-1], weight.shape[0])
     if not (keep and _has_epilogue(activation, multiplier)):
         return run(as_matrix(x), weight, bias, rows, activation).view(shape), x.new_empty(0)
-    product = run(as_matrix(x), weight, bias, None, None)  # [M, O]
-    return _finish(product, rows, activation).view(shape), product.view(shape)
+    product = run(as_matrix(x), weight, None if activation else bias, None, None)  # [M, O]
+    return _finish(product, bias, rows, activation).view(shape), product.view(shape)
 
 
 def _has_epilogue(activation, multiplier) -> bool:
     return activation is not None or multiplier is not None
 
 
-def _finish(product: torch.Tensor, multiplier: torch.Tensor | None, activation: str | None) -> torch.Tensor:
+def _finish(
+    product: torch.Tensor, bias: torch.Tensor | None, multiplier: torch.Tensor | None, activation: str | None
+) -> torch.Tensor:
     if multiplier is not None:
         return product * multiplier
     out = torch.empty_like(product)
-    activate_into(out, product, None, activation, "")
+    activate_into(out, product, bias, activation, "")
     return out
 
 
@@ -130,7 +132,8 @@ def _backward(grad, x, weight, bias, product, multiplier, activation, wanted, im
     run = launch_forward.select(x.device.type, impl)
     rows, grad = as_matrix(x), as_matrix(grad.to(x.dtype))  # [M, I], [M, O]
     if _has_epilogue(activation, multiplier):
-        product = as_matrix(product) if product.numel() else run(rows, weight, bias, None, None)
+        inner = None if activation else bias
+        product = as_matrix(product) if product.numel() else run(rows, weight, inner, None, None)
     d_bias = x.new_empty(weight.shape[0] if wanted[2] else 0)
     d_multiplier = x.new_empty(0)
     d_product = grad
@@ -140,7 +143,7 @@ def _backward(grad, x, weight, bias, product, multiplier, activation, wanted, im
             d_multiplier = (grad * product).view(multiplier.shape)
     if activation is not None:
         d_product = grad.new_empty(grad.shape)
-        differentiate_into(d_product, d_bias, grad, product, None, activation, "")
+        differentiate_into(d_product, d_bias, grad, product, bias, activation, "")
     elif wanted[2]:
         differentiate_into(x.new_empty(0), d_bias, d_product, d_product, None, None, "")
     d_x = run(d_product, weight.T, None, None, None).view(x.shape) if wanted[0] else x.new_empty(0)
