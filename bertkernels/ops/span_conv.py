@@ -311,8 +311,9 @@ def _depthwise(x, weight, lengths, cu_seqlens, convolution):
 
 
 def _linear(x, weight, bias=None, multiplier=None):
-    """Of x seen as a matrix: [M, O]."""
-    return launch_linear.select(x.device.type, "torch")(as_matrix(x), weight, bias, multiplier, None)
+    """Of x seen as a matrix, which may lie by columns: [M, O]."""
+    rows = x if x.dim() == 2 else as_matrix(x)
+    return launch_linear.select(x.device.type, "torch")(rows, weight, bias, multiplier, None)
 
 
 def _heads_joined(query: torch.Tensor) -> torch.Tensor:
