@@ -174,7 +174,7 @@ def _backward_plan(
     device: torch.device, dtype: torch.dtype, shape: torch.Size, taps: int, strides: Strides, weight_stride: int
 ) -> _Plan:
     batches, tokens = shape[:2] if len(shape) == 4 else (1, shape[0])
-    constants = backward_configuration(device, dtype, *shape[-2:], taps)
+    constants = backward_configuration(device, _capability(device), dtype, *shape[-2:], taps)
     blocks = triton.cdiv(shape[-2] * shape[-1], constants["BLOCK_A"])
     # A program a multiprocessor: more would have more shares to write.
     chunks = chunk_count(triton.cdiv(batches * tokens, constants["TILE"]), triton.cdiv(132, blocks))
@@ -202,6 +202,10 @@ def forward_configuration(
         64   1   96 in 8 warps       161 MB    28 MB   16 µs of what 132 multiprocessors issue
         128  2   96 in 8 warps        81 MB    53 MB   22 µs   (the passes' own numbers do not fit beside: it spills)
         128  3   64 in 8 warps        81 MB    80 MB   33 µs
+
+    That is in groups of 4 tokens. Beside 96 registers of sums Hopper has too few for them and takes groups of 2, at 42
+    instructions an element of the span and 18 µs; before it a program has fewer sums, after it they have a memory of
+    their own.
     """
     A, half = H * D, dtype.itemsize == 2
     block = max(16, chunk_size(A, 128 if half else 64))
@@ -209,13 +213,16 @@ def forward_configuration(
         # The tensor cores before Hopper take their operands from registers: those of 32 tokens.
         rows, most, channels = 16 if capability >= 90 else 8, 384, 64
     else:
-        rows, most, channels = (8, 128, 16) if dtype == torch.float32 else (4, 64, 16)
+        rows, most, channels = 4, 128 if dtype == torch.float32 else 64, 16
     passes = triton.cdiv(A, most)
     blocks = triton.cdiv(triton.cdiv(A, block), passes)
+    group = 4
     if half and block * blocks > 256:
         channels = 32  # of the span at once: the sums leave no registers for more
+        if 90 <= capability < 100:
+            group, rows = 2, 2 * rows
     chosen = {
-        "GROUP": 4,
+        "GROUP": group,
         "ROWS": rows,
         "BLOCK_C": max(16, chunk_size(C, channels)),
         "BLOCK_A": block,
@@ -233,12 +240,19 @@ def forward_configuration(
 
 
 @functools.cache
-def backward_configuration(device: torch.device, dtype: torch.dtype, H: int, D: int, K: int) -> Mapping[str, object]:
-    """Constants and launch options of `span_conv_bwd_kernel`: 64 tokens a tile in 16 bits, as forward."""
+def backward_configuration(
+    device: torch.device, capability: int, dtype: torch.dtype, H: int, D: int, K: int
+) -> Mapping[str, object]:
+    """Constants and launch options of `span_conv_bwd_kernel`: 64 tokens a tile in 16 bits, as forward.
+
+    128 columns a program in 16 bits, but 64 on Blackwell, where sums go to and fro between its tensor memory and
+    registers: these then spill with 128 columns of 54 logits' weights.
+    """
     half = dtype.itemsize == 2
+    most = 32 if not half else 64 if capability >= 100 else 128
     chosen = {
         "TILE": 64 if half else 32,
-        "BLOCK_A": max(16, chunk_size(H * D, 128 if half else 32)),
+        "BLOCK_A": max(16, chunk_size(H * D, most)),
         "num_warps": 8,
         "num_stages": 2 if half else 1,
         **tuning.tuned("span_conv_bwd", device, dtype, H=H, D=D, K=K),

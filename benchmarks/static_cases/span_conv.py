@@ -51,5 +51,5 @@ def compile_case(
     if kernel == "span_conv_fwd":
         constants = span_conv.forward_configuration(device, target, dtype, C, H, D, K, S)
     else:
-        constants = span_conv.backward_configuration(device, dtype, H, D, K)
+        constants = span_conv.backward_configuration(device, target, dtype, H, D, K)
     return compile_kernel(function, target, pointers, {**constants, "UNIT": math.gcd(16, C, D)})

@@ -44,19 +44,19 @@ def observed_launches() -> Iterator[list[Launch]]:
         yield launches
 
 
-def jitted_kernels() -> set[str]:
-    """Names of all kernels in the package: what is compiled for itself, where other functions are parts of one."""
+def jitted_kernels() -> dict[str, JITFunction]:
+    """All kernels in the package by name: what is compiled for itself, where other functions are parts of one."""
     import importlib
     from pathlib import Path
 
     import bertkernels.kernels
 
     (folder,) = bertkernels.kernels.__path__
-    found = set()
+    found = {}
     for path in Path(folder).glob("*.py"):
         module = importlib.import_module(f"bertkernels.kernels.{path.stem}")
         for name, value in vars(module).items():
             if isinstance(value, triton.JITFunction) and inspect.getmodule(value.fn) is module:
                 if name.endswith("_kernel"):
-                    found.add(name)
+                    found[name] = value
     return found

@@ -150,14 +150,3 @@ def kernels():
     for op in static_triton.OPS:
         module = importlib.import_module(f"{kernels.__name__}.{op if op == 'shares' else f'{op}_kernels'}")
         yield from (value for name, value in vars(module).items() if name.endswith("_kernel"))
-
-
-@pytest.mark.parametrize("kernel", list(kernels()), ids=lambda kernel: kernel.__name__)
-def test_no_size_or_stride_compiles_a_kernel_anew(kernel):
-    numbers = [p for p in kernel.params if not p.is_constexpr and not p.name.startswith("p_")]
-    integers = [p for p in numbers if p.annotation in ("int32", "int64", "i32", "i64")]
-    assert integers and all(p.do_not_specialize for p in integers)
-    assert {p.annotation for p in numbers if p not in integers} <= {"fp64", "float64"}
-    constants = {p.name for p in kernel.params if p.is_constexpr}
-    assert constants.isdisjoint({"B", "T", "M", "N", "rows", "tokens", "batches", "blocks"})
-    assert all(p.do_not_specialize for p in kernel.params if p.name in ("p_lengths", "p_cu_seqlens"))
