@@ -241,13 +241,17 @@ def configuration(
 
 
 def _tiles(kernel: str, dtype: torch.dtype, dropout: bool) -> Mapping[str, int]:
-    """Tokens a tile. Backward, a mask of dropout takes the registers of half a tile on the side that is walked."""
+    """Tokens a tile. Backward, a mask of dropout takes the registers of half a tile on the side that is walked.
+
+    And in fp64, sums take those of half a tile on the side that is held.
+    """
     tile, stages = (32, 2) if dtype.itemsize > 2 else (64, 3)
     walked = tile // 2 if dropout else tile
+    held = tile // 2 if dtype.itemsize == 8 else tile
     sizes = {
         "mixed_attention_fwd": {"QUERIES": tile, "KEYS": tile},
-        "mixed_attention_bwd_query": {"QUERIES": tile, "KEYS": walked},
-        "mixed_attention_bwd_key": {"QUERIES": walked, "KEYS": tile},
+        "mixed_attention_bwd_query": {"QUERIES": held, "KEYS": walked},
+        "mixed_attention_bwd_key": {"QUERIES": walked, "KEYS": held},
     }
     return {**sizes[kernel], "num_warps": 4, "num_stages": stages}
 

@@ -25,6 +25,7 @@ def run_triton(*tensors, **options):
     "shape, dtype, lengths, fused",
     [
         ((1, 9, 48, 2, 48, 9, 9), torch.bfloat16, None, True),  # published width of a head
+        ((2, 37, 24, 6, 64, 9, 9), torch.bfloat16, [37, 22], True),  # base: groups of 2 tokens
         ((2, 5, 16, 3, 16, 9, 9), torch.float32, [5, 2], True),  # H·K = 27, in two parts
         ((1, 70, 8, 1, 8, 3, 3), torch.float16, None, True),  # several programs
         ((2, 3, 33, 2, 9, 12, 4), torch.float32, [3, 0], True),  # more taps than are convolved in the same launch
