@@ -51,6 +51,11 @@ def shapes(case: Case) -> tuple[list[Shape], Shape]:
     return [(rows, size.channels), weight, (size.intermediate,)], (rows, size.intermediate)
 
 
+def deviations(case: Case) -> tuple[float, ...]:
+    """As for `linear`: sums of the size that they have in a model."""
+    return 1.0, (dimensions(case.size).channels // GROUPS) ** -0.5
+
+
 def _ours(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, impl: str) -> torch.Tensor:
     return ops.grouped_linear(x, weight, bias, activation="gelu", impl=impl)
 
@@ -61,4 +66,5 @@ BENCH = OpBench(
     _ours,
     {HUGGING_FACE: permute_chain, "baddbmm": baddbmm},
     operands=operands,
+    deviations=deviations,
 )
