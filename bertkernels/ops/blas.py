@@ -27,8 +27,8 @@ def sgemm() -> tuple[int, str]:
 
 
 def rows(x: torch.Tensor) -> torch.Tensor:
-    """x […, M, C], or a copy where its rows lie nearer to each other than they are long."""
-    return x if x.shape[-2] <= 1 or x.stride(-2) >= x.shape[-1] else x.contiguous()
+    """x […, M, C], or a copy where rows lie nearer to each other than they are long, or further than BLAS counts."""
+    return x if x.shape[-2] <= 1 or x.shape[-1] <= x.stride(-2) < 2**31 else x.contiguous()
 
 
 def layer(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[int, int, int, int, bool]:
