@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from . import extension
+from . import dispatch, extension
 
 
 @functools.cache
@@ -24,6 +24,16 @@ def sgemm() -> tuple[int, str]:
     except (OSError, AttributeError) as error:
         return 0, f"torch's library does not show its sgemm ({error})"
     return ctypes.cast(function, ctypes.c_void_p).value, ""
+
+
+def implementation(launchers: dispatch.Launchers, x: torch.Tensor, impl: str) -> str:
+    """The name of the implementation that a call gets, of an op whose compiled code multiplies with `sgemm`."""
+    name = launchers.resolve(x.device.type, impl)
+    if name != "cpu" or x.dtype == torch.float32:
+        return name
+    if impl:
+        raise RuntimeError(f"{launchers.op}: implementation 'cpu' takes float32 only, got {x.dtype}")
+    return "reference"
 
 
 def rows(x: torch.Tensor) -> torch.Tensor:

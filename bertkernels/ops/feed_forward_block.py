@@ -101,11 +101,7 @@ def _wide(vector: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | Non
 
 def _forward(x, *rest):
     *_, impl = rest
-    name = launch.resolve(x.device.type, impl)
-    if name == "cpu" and x.dtype != torch.float32:
-        if impl:
-            raise RuntimeError(f"feed_forward_block: implementation 'cpu' takes float32 only, got {x.dtype}")
-        name = "reference"
+    name = blas.implementation(launch, x, impl)
     if x.numel() == 0:
         return x.new_empty(x.shape)
     return launch.functions[name](x, *rest[:-1])

@@ -127,11 +127,7 @@ def mixed_block_reference(
 
 def _forward(x, *rest):
     *_, impl = rest
-    name = launch.resolve(x.device.type, impl)
-    if name == "cpu" and x.dtype != torch.float32:
-        if impl:
-            raise RuntimeError(f"mixed_block: implementation 'cpu' takes float32 only, got {x.dtype}")
-        name = "reference"
+    name = blas.implementation(launch, x, impl)
     if x.numel() == 0:
         return x.new_empty(x.shape)
     return launch.functions[name](x, *rest[:-1])
