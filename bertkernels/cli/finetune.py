@@ -5,7 +5,8 @@ from bertkernels.cli.arguments import parse_arguments
 
 def run(argv: list[str]) -> int:
     """Fine-tunes as the flags say and prints the evaluation."""
-    from bertkernels.training.finetune import FinetuneArguments, finetune
+    from bertkernels.training.finetune import finetune
+    from bertkernels.training.finetune_arguments import FinetuneArguments
     from bertkernels.training.training_arguments import FinetuneRunArguments
 
     description = "Fine-tunes an encoder on classification or regression of text. Options may also stand in a file."

@@ -6,7 +6,8 @@ from bertkernels.cli.arguments import parse_arguments
 from bertkernels.demo.output_folder import FINETUNED, FROM_SCRATCH
 from bertkernels.demo.progress import Progress, quiet
 from bertkernels.demo.settings import Settings
-from bertkernels.training.finetune import FinetuneArguments, finetune
+from bertkernels.training.finetune import finetune
+from bertkernels.training.finetune_arguments import FinetuneArguments
 from bertkernels.training.training_arguments import FinetuneRunArguments
 
 _LOG_LINES = 40

@@ -17,7 +17,8 @@ from transformers import (
 import bertkernels
 from bertkernels.data.tokenizer import SPECIAL_TOKENS
 from bertkernels.errors import InputError
-from bertkernels.training.finetune import FinetuneArguments, finetune
+from bertkernels.training.finetune import finetune
+from bertkernels.training.finetune_arguments import FinetuneArguments
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.training_arguments import FinetuneRunArguments
 

@@ -2,16 +2,10 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 import bertkernels.models.auto  # noqa: F401  (makes our models known to the Auto classes)
@@ -36,8 +30,14 @@ def encoder_folder(name_or_path: str) -> str:
     return name_or_path
 
 
-def pretrained_classifier(name_or_path: str, labels: list[str] | None, from_scratch: bool = False) -> PreTrainedModel:
-    """The encoder with a new head for these labels (None: regression); `from_scratch` takes its configuration only.
+def pretrained_model(
+    auto_model: type, name_or_path: str, configure: Callable[[PreTrainedConfig], None], from_scratch: bool = False
+) -> PreTrainedModel:
+    """The encoder with a new head; `from_scratch` takes its configuration only.
+
+    Args:
+        auto_model: transformers' Auto class of models with that head.
+        configure: sets in the configuration what the head depends on.
 
     Raises InputError where there is no model, or where weights of the encoder itself are missing: a model that starts
     from random weights unasked would train and mean nothing.
@@ -46,14 +46,12 @@ def pretrained_classifier(name_or_path: str, labels: list[str] | None, from_scra
         config = AutoConfig.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
         raise InputError(f"no model could be loaded from {name_or_path}: {_first_line(error)}") from error
-    _set_labels(config, labels)
+    configure(config)
     if from_scratch:
-        return AutoModelForSequenceClassification.from_config(config)
+        return auto_model.from_config(config)
     try:
         with _quiet():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                name_or_path, config=config, output_loading_info=True
-            )
+            model, report = auto_model.from_pretrained(name_or_path, config=config, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"no model could be loaded from {name_or_path}: {_first_line(error)}") from error
     prefix = f"{model.base_model_prefix}."
@@ -63,11 +61,16 @@ def pretrained_classifier(name_or_path: str, labels: list[str] | None, from_scra
     return model
 
 
-def preset_classifier(name: str, tokenizer: PreTrainedTokenizerBase, labels: list[str] | None) -> PreTrainedModel:
-    """A published encoder with random weights and this tokenizer's vocabulary."""
+def preset_model(
+    auto_model: type,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    configure: Callable[[PreTrainedConfig], None],
+) -> PreTrainedModel:
+    """A published encoder with random weights, this tokenizer's vocabulary and a new head, as `pretrained_model`."""
     config = preset(name, vocab_size=model_vocab_size(tokenizer), pad_token_id=tokenizer.pad_token_id)
-    _set_labels(config, labels)
-    return AutoModelForSequenceClassification.from_config(config)
+    configure(config)
+    return auto_model.from_config(config)
 
 
 @contextlib.contextmanager
@@ -79,16 +82,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-def _set_labels(config: PreTrainedConfig, labels: list[str] | None) -> None:
-    if labels is None:
-        config.num_labels = 1
-        config.problem_type = "regression"
-    else:
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: number for number, label in enumerate(labels)}
-        config.problem_type = "single_label_classification"
 
 
 def _first_line(error: Exception) -> str:

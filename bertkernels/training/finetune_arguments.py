@@ -1,0 +1,40 @@
+"""The flags of fine-tuning beside those of the run: which model, and which task."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class FinetuneArguments:
+    """What to fine-tune, and on which task."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Folder of an encoder (of ours or Hugging Face's), or a hub name."}
+    )
+    from_scratch: bool = field(
+        default=False,
+        metadata={"help": "Only the configuration and tokenizer of --model_name_or_path, random weights."},
+    )
+    preset: str | None = field(
+        default=None, metadata={"help": "A published encoder with random weights, in place of --model_name_or_path."}
+    )
+    tokenizer_name: str | None = field(default=None, metadata={"help": "Tokenizer, if not the model's."})
+    vocab_file: str | None = field(default=None, metadata={"help": "A BERT vocab.txt (lower-case), for --preset."})
+    text_source: Literal["builtin"] | None = field(
+        default=None, metadata={"help": "builtin: which library does a docstring's paragraph come from?"}
+    )
+    train_file: str | None = field(default=None, metadata={"help": "Training rows: .tsv, .csv, .json or .jsonl."})
+    validation_file: str | None = field(default=None, metadata={"help": "Evaluation rows, in the same form."})
+    glue_dir: str | None = field(default=None, metadata={"help": "Folder with GLUE's task folders."})
+    task_name: str | None = field(default=None, metadata={"help": "GLUE task: SST-2, MRPC, ..."})
+    dataset_name: str | None = field(default=None, metadata={"help": "Name of a data set on the hub."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    sentence1_column: str | None = field(default=None, metadata={"help": "Column of the (first) text."})
+    sentence2_column: str | None = field(default=None, metadata={"help": "Column of the second text."})
+    label_column: str | None = field(default=None, metadata={"help": "Column of the label."})
+    task_type: Literal["classification", "regression"] = field(
+        default="classification", metadata={"help": "regression: labels are numbers (STS-B's always are)."}
+    )
+    max_seq_length: int = field(default=128, metadata={"help": "Longer inputs are cut, the longer text first."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many rows."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first so many rows."})

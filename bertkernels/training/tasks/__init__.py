@@ -1,0 +1,1 @@
+"""Kinds of tasks to fine-tune on, one a module: rows, head, features, metrics, predictions."""
