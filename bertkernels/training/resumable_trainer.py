@@ -9,9 +9,12 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
 from bertkernels.errors import InputError
+from bertkernels.training.bert_adam import BertAdam
 from bertkernels.training.graphed_steps import GraphedSteps
+from bertkernels.training.parameter_groups import parameter_groups
 from bertkernels.training.running_sums import RunningSums
 from bertkernels.training.sampler import EpochSampler
+from bertkernels.training.schedules import bert_schedule
 from bertkernels.training.train_log import TrainLog
 
 _STATE_FILE = "trainer_state.json"
@@ -19,7 +22,8 @@ _ITEMS = "num_items_in_batch"
 
 
 class ResumableTrainer(Trainer):
-    """transformers' Trainer with three changes, and steps as CUDA graphs where `args.cuda_graphs` asks for them.
+    """transformers' Trainer with three changes; BERT's optimizer and schedule, rates by depth, and steps as CUDA graphs
+    where the arguments ask for them.
 
     Data order depends on seed and epoch alone. A checkpoint is written to a temporary name and renamed when complete.
     The logged loss is the mean since the last log line even where a checkpoint and a resume fall in between; it is
@@ -85,6 +89,29 @@ class ResumableTrainer(Trainer):
             logs.update(self.interval_averages(sums))
             self._sums.reset(self.state.global_step)
         super().log(logs, start_time)
+
+    def create_optimizer(self, *arguments, **named) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            model = next(iter((*arguments, *named.values())), None) or self.model
+            cls, settings = self.get_optimizer_cls_and_kwargs(self.args, model)
+            if self.args.optimizer == "bert_adam":
+                args = self.args
+                cls, settings = BertAdam, {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+                settings["lr"] = args.learning_rate
+            if self.args.layerwise_lr_decay is not None:
+                decayed = self.get_decay_parameter_names(model)
+                rates = (self.args.learning_rate, self.args.weight_decay, self.args.layerwise_lr_decay)
+                settings["params"] = parameter_groups(model, decayed, *rates)
+            self.optimizer_cls_and_kwargs = cls, settings
+        return super().create_optimizer(*arguments, **named)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        if self.lr_scheduler is None and self.args.bert_schedule:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            scheduled = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = bert_schedule(scheduled, num_training_steps, warmup, self.args.lr_decay_power)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset

@@ -1,11 +1,15 @@
 """transformers' TrainingArguments with this package's defaults, and the flags both trainers share."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from transformers import TrainingArguments
 
+from bertkernels.errors import InputError
 from bertkernels.training.output_folder import LAST
+
+OPTIMIZERS = ("torch", "bert_adam")
 
 
 @dataclass
@@ -31,12 +35,35 @@ class RunArguments(TrainingArguments):
             "help": "Replay training steps as CUDA graphs: faster for small models. Batches are padded to few widths."
         },
     )
+    optimizer: Literal["torch", "bert_adam"] = field(
+        default="torch",
+        metadata={
+            "help": "torch: AdamW, or what --optim names; bert_adam: BERT's and ELECTRA's, without bias correction and "
+            "with epsilon outside the root."
+        },
+    )
+    layerwise_lr_decay: float | None = field(
+        default=None,
+        metadata={"help": "Factor between the learning rates of a block and the one above; the head keeps the full."},
+    )
+    bert_schedule: bool = field(
+        default=False,
+        metadata={
+            "help": "Rate × (1 - step / steps)^lr_decay_power × min(1, step / warm-up), as BERT and ELECTRA: the decay "
+            "runs during warm-up too. In place of --lr_scheduler_type."
+        },
+    )
+    lr_decay_power: float = field(default=1.0, metadata={"help": "Power of the decay in --bert_schedule."})
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Write into --output_dir although it is not empty; an earlier run goes."}
     )
 
     def __post_init__(self) -> None:
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"--optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
+        if self.layerwise_lr_decay is not None and not 0 < self.layerwise_lr_decay <= 1:
+            raise InputError(f"--layerwise_lr_decay must be above 0 and at most 1, not {self.layerwise_lr_decay}")
         super().__post_init__()
 
 
