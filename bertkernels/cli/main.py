@@ -1,5 +1,6 @@
 """The `bertkernels` command: one verb a module, imported only when it is asked for."""
 
+import errno
 import importlib
 import sys
 
@@ -24,7 +25,8 @@ def _usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb. Bad input ends with one sentence on standard error and exit code 2."""
+    """Runs one verb. Bad input ends with one sentence on standard error and exit code 2, output that could not be
+    written with 1."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
@@ -39,13 +41,21 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bertkernels: unknown verb {verb!r}; known: {', '.join(VERBS)}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"bertkernels.cli.{verb}")
-    from bertkernels.errors import InputError
+    from bertkernels.errors import InputError, OutputError
 
     try:
         return module.run(rest)
     except InputError as error:
         print(f"bertkernels {verb}: {error}", file=sys.stderr)
         return 2
+    except OutputError as error:
+        print(f"bertkernels {verb}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"bertkernels {verb}: {error.strerror}: {error.filename or 'the output'}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertkernels.errors import InputError
-from bertkernels.training.resumable_trainer import checkpoints
+from bertkernels.training.checkpoints import STATE_FILE, checkpoints, damage, last_intact
 from bertkernels.training.train_log import LOG_FILE
 
 if TYPE_CHECKING:
     from bertkernels.training.training_arguments import RunArguments
 
+_logger = logging.getLogger(__name__)
 LAST = "last"  # the value of --resume_from_checkpoint without one
 
 
@@ -47,11 +49,15 @@ def clear_output_folder(run: RunArguments) -> None:
 
 
 def _checkpoint(folder: Path, resume: str) -> Path:
-    if resume != LAST:
-        if not (Path(resume) / "trainer_state.json").is_file():
-            raise InputError(f"--resume_from_checkpoint {resume} is no checkpoint: it has no trainer_state.json")
-        return Path(resume)
-    found = checkpoints(folder)
-    if not found:
-        raise InputError(f"--resume_from_checkpoint: there is no checkpoint in {folder}")
-    return found[-1]
+    if resume == LAST:
+        checkpoint, damages = last_intact(folder)
+        if damages:
+            _logger.warning("going on from %s; later ones are damaged: %s", checkpoint.name, "; ".join(damages))
+        return checkpoint
+    named = Path(resume)
+    if not (named / STATE_FILE).is_file():
+        raise InputError(f"--resume_from_checkpoint {resume} is no checkpoint: it has no {STATE_FILE}")
+    found = damage(named)
+    if found:
+        raise InputError(f"--resume_from_checkpoint {resume} is damaged: {found}")
+    return named

@@ -1,23 +1,24 @@
 """A Trainer that resumes exactly, and whose checkpoints are there whole or not at all."""
 
-import os
 import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
-from bertkernels.errors import InputError
+from bertkernels.errors import InputError, OutputError
 from bertkernels.training.bert_adam import BertAdam
+from bertkernels.training.checkpoints import STATE_FILE, checkpoints, publish
 from bertkernels.training.graphed_steps import GraphedSteps
 from bertkernels.training.parameter_groups import parameter_groups
 from bertkernels.training.running_sums import RunningSums
 from bertkernels.training.sampler import EpochSampler
 from bertkernels.training.schedules import bert_schedule
+from bertkernels.training.stop_signal import EXIT_CODE, StopSignal
 from bertkernels.training.train_log import TrainLog
 
-_STATE_FILE = "trainer_state.json"
 _ITEMS = "num_items_in_batch"
 
 
@@ -38,6 +39,8 @@ class ResumableTrainer(Trainer):
         self._sampler: EpochSampler | None = None
         self._staging: str | None = None
         self._graphed = GraphedSteps(self.args.device) if getattr(self.args, "cuda_graphs", False) else None
+        self._stop = StopSignal()
+        self.add_callback(self._stop)
         self.add_callback(_SetEpoch(self))
         self.add_callback(TrainLog())
 
@@ -45,7 +48,16 @@ class ResumableTrainer(Trainer):
         """As `Trainer.train`; takes the folder of a checkpoint."""
         if resume_from_checkpoint is not None:
             self._sums.load(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        with self._stop:
+            result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if self._stop.stopped:
+            if self.is_world_process_zero():
+                where = f"{self.args.output_dir}, step {self.state.global_step}"
+                print(
+                    f"stopped by SIGTERM; a checkpoint is in {where}: go on with --resume_from_checkpoint", flush=True
+                )
+            raise SystemExit(EXIT_CODE)
+        return result
 
     def start_epoch(self, epoch: int) -> None:
         """Tells the data order which epoch begins."""
@@ -137,6 +149,12 @@ class ResumableTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 self._publish(Path(self._staging, name), run / name)
+        except (OSError, RuntimeError, SafetensorError) as error:  # safetensors and torch wrap a full disk's error
+            shutil.rmtree(self._staging, ignore_errors=True)
+            whole = checkpoints(run)
+            kept = f"the last whole one is {whole[-1].name}" if whole else "there is no earlier one"
+            reason = " ".join(str(error).split())
+            raise OutputError(f"{run / name} could not be written ({reason}); {kept}") from error
         finally:
             self._staging = None
         self.accelerator.wait_for_everyone()
@@ -156,10 +174,8 @@ class ResumableTrainer(Trainer):
     def _publish(self, written: Path, checkpoint: Path) -> None:
         if self.state.best_model_checkpoint == str(written):
             self.state.best_model_checkpoint = str(checkpoint)
-            self.state.save_to_json(str(written / _STATE_FILE))
-        if checkpoint.exists():
-            shutil.rmtree(checkpoint)
-        os.rename(written, checkpoint)
+            self.state.save_to_json(str(written / STATE_FILE))
+        publish(written, checkpoint)
         written.parent.rmdir()
         limit = self.args.save_total_limit
         if limit:
@@ -178,13 +194,3 @@ class _SetEpoch(TrainerCallback):
 
     def on_epoch_begin(self, args, state: TrainerState, control, **kwargs) -> None:
         self._trainer.start_epoch(int(state.epoch or 0))
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in an output folder, by their step."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        step = path.name.removeprefix("checkpoint-")
-        if step.isdecimal() and (path / _STATE_FILE).is_file():
-            found.append((int(step), path))
-    return [path for _, path in sorted(found)]

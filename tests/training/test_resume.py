@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bertkernels.errors import InputError
+from bertkernels.errors import InputError, OutputError
+from bertkernels.training.checkpoints import checkpoints
 from bertkernels.training.output_folder import check_output_folder
 from bertkernels.training.pretrain import pretrain
-from bertkernels.training.resumable_trainer import ResumableTrainer, checkpoints
+from bertkernels.training.resumable_trainer import ResumableTrainer
 from bertkernels.training.train_log import LOG_FILE
 
 # Killed between a log line (step 10) and the next, after a checkpoint (step 7 of a save every 7) that fell between
@@ -89,7 +90,7 @@ def test_a_checkpoint_cut_short_is_not_taken_for_one(tiny_pretraining, tmp_path,
         save(trainer, folder)
 
     monkeypatch.setattr(ResumableTrainer, "_save_optimizer_and_scheduler", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left.*the last whole one is checkpoint-2"):
         pretrain(arguments, run)
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-2"]
     assert not (tmp_path / "run" / "checkpoint-4").exists()
