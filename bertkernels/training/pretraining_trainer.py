@@ -1,8 +1,10 @@
 """What the pre-training trainers share: examples by epoch, so that masks can differ from epoch to epoch."""
 
 import datasets
+import numpy as np
 from torch.utils.data import Dataset
 
+from bertkernels.data.lengths import example_lengths
 from bertkernels.training.resumable_trainer import ResumableTrainer
 
 
@@ -14,6 +16,10 @@ class PretrainingSet(Dataset):
 
     def __len__(self) -> int:
         return len(self._examples)
+
+    def lengths(self) -> np.ndarray:
+        """Tokens in each example: int64 [N]."""
+        return example_lengths(self._examples)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[dict]:
         columns = self._examples[[index for _, index in keys]]
@@ -35,3 +41,6 @@ class PretrainingTrainer(ResumableTrainer):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.args.remove_unused_columns = False  # the collator needs the examples' epoch and index
+
+    def example_lengths(self) -> np.ndarray:
+        return self.train_dataset.lengths()

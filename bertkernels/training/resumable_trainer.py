@@ -1,22 +1,29 @@
 """A Trainer that resumes exactly, and whose checkpoints are there whole or not at all."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
+import numpy as np
 import torch
+from accelerate.data_loader import DataLoaderShard
 from safetensors import SafetensorError
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
+from bertkernels.data.lengths import example_lengths
 from bertkernels.errors import InputError, OutputError
 from bertkernels.training.bert_adam import BertAdam
 from bertkernels.training.checkpoints import STATE_FILE, checkpoints, publish
 from bertkernels.training.graphed_steps import GraphedSteps
 from bertkernels.training.parameter_groups import parameter_groups
 from bertkernels.training.running_sums import RunningSums
-from bertkernels.training.sampler import EpochSampler
+from bertkernels.training.sampler import EpochSampler, LengthGroupedSampler, TokenBudgetBatches
 from bertkernels.training.schedules import bert_schedule
 from bertkernels.training.stop_signal import EXIT_CODE, StopSignal
+from bertkernels.training.throughput import Stopwatch, batch_tokens, peak_rate, training_operations
 from bertkernels.training.train_log import TrainLog
 
 _ITEMS = "num_items_in_batch"
@@ -26,6 +33,8 @@ class ResumableTrainer(Trainer):
     """transformers' Trainer with three changes; BERT's optimizer and schedule, rates by depth, and steps as CUDA graphs
     where the arguments ask for them.
 
+    Logged beside the loss: real tokens a second of all processes, the share of padding, and the operations a second of
+    the model's products, also as a share of what the hardware can do (`mfu`).
     Data order depends on seed and epoch alone. A checkpoint is written to a temporary name and renamed when complete.
     The logged loss is the mean since the last log line even where a checkpoint and a resume fall in between; it is
     never filtered: a loss that is not a number is logged as such. The log is also written as JSON lines.
@@ -36,9 +45,11 @@ class ResumableTrainer(Trainer):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._sums = RunningSums(self.accelerator)
-        self._sampler: EpochSampler | None = None
+        self._sampler: EpochSampler | TokenBudgetBatches | None = None
         self._staging: str | None = None
         self._graphed = GraphedSteps(self.args.device) if getattr(self.args, "cuda_graphs", False) else None
+        self._watch, self._throughput = Stopwatch(), None
+        self._untimed_tokens = 0.0  # those since the last log line that an earlier process trained on
         self._stop = StopSignal()
         self.add_callback(self._stop)
         self.add_callback(_SetEpoch(self))
@@ -48,6 +59,8 @@ class ResumableTrainer(Trainer):
         """As `Trainer.train`; takes the folder of a checkpoint."""
         if resume_from_checkpoint is not None:
             self._sums.load(resume_from_checkpoint)
+            self._untimed_tokens = self._sums.total().get("tokens", torch.zeros(())).item()
+        self._watch.resume()
         with self._stop:
             result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         if self._stop.stopped:
@@ -65,11 +78,14 @@ class ResumableTrainer(Trainer):
             self._sampler.epoch = epoch
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        if self._throughput is None:
+            self._throughput = self._measure_work(model, inputs)
         if self._graphed is None:
             loss = super().training_step(model, inputs, num_items_in_batch)
         else:
             loss = self._graphed_step(model, inputs, num_items_in_batch)
-        self._sums.add({"loss": loss})  # its share of the step's loss, where gradients are accumulated
+        tokens = {name: value.to(loss.device) for name, value in batch_tokens(inputs).items()}
+        self._sums.add({"loss": loss, **tokens})  # its share of the step's loss, where gradients are accumulated
         return loss
 
     def _graphed_step(self, model, inputs, num_items_in_batch) -> torch.Tensor:
@@ -99,8 +115,45 @@ class ResumableTrainer(Trainer):
             steps = self.state.global_step - self._sums.first_step
             logs["loss"] = sums["loss"].item() / (steps * self.accelerator.num_processes)
             logs.update(self.interval_averages(sums))
+            logs.update(self._speed(sums))
             self._sums.reset(self.state.global_step)
         super().log(logs, start_time)
+
+    def _maybe_log_save_evaluate(self, *arguments, **named) -> None:
+        self._watch.pause()
+        super()._maybe_log_save_evaluate(*arguments, **named)
+        self._watch.resume()
+
+    def _measure_work(self, model, inputs) -> "_Work":
+        """What the first batch says about all: operations a real token, and the rate that the hardware allows."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # no process has the whole model
+            return _Work(None, None)
+        inputs = self._prepare_inputs(inputs)
+        tokens = batch_tokens(inputs).get("tokens")
+        if tokens is None:
+            return _Work(None, None)
+        with self.compute_loss_context_manager():
+            operations = training_operations(self.accelerator.unwrap_model(model, keep_torch_compile=False), inputs)
+        args = self.args
+        dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+        self._watch.reset()
+        return _Work(operations / max(tokens.item(), 1.0), peak_rate(args.device, dtype))
+
+    def _speed(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
+        seconds = self._watch.read()
+        self._watch.reset()
+        if "tokens" not in sums or seconds <= 0:
+            return {}
+        tokens, positions = sums["tokens"].item(), sums["positions"].item()
+        found = {"padding_share": 1 - tokens / positions}
+        tokens, self._untimed_tokens = tokens - self._untimed_tokens, 0.0
+        found["tokens_per_second"] = tokens / seconds
+        work = self._throughput
+        if work is not None and work.per_token:
+            rate = work.per_token * tokens / seconds  # of all processes
+            found["tflops"] = rate / 1e12
+            found["mfu"] = rate / (work.peak * self.accelerator.num_processes)
+        return found
 
     def create_optimizer(self, *arguments, **named) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -125,12 +178,56 @@ class ResumableTrainer(Trainer):
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
+    def example_lengths(self) -> np.ndarray:
+        """Tokens in each training example: int64 [N]."""
+        return example_lengths(self.train_dataset)
+
+    def get_train_dataloader(self) -> DataLoader:
+        if self.args.tokens_per_batch is None:
+            return super().get_train_dataloader()
+        args = self.args
+        steps = args.world_size * args.gradient_accumulation_steps
+        shares = {"multiple": steps, "process": args.process_index, "processes": args.world_size}
+        try:
+            self._sampler = TokenBudgetBatches(
+                self.example_lengths(),
+                args.tokens_per_batch,
+                self._data_seed,
+                **shares,
+                with_epoch=self.samples_with_epoch,
+            )
+        except ValueError as error:
+            raise InputError(f"--tokens_per_batch {args.tokens_per_batch}: {error}") from error
+        dataset, collator = self.train_dataset, self.data_collator
+        if isinstance(dataset, datasets.Dataset):
+            dataset = self._remove_unused_columns(dataset, description="training")
+        return DataLoaderShard(  # what accelerate makes of a loader, without its own sharding
+            dataset,
+            batch_sampler=self._sampler,
+            collate_fn=collator,
+            device=self.accelerator.device,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        if getattr(self.args, "train_sampling_strategy", "random") != "random":
+        strategy = self.args.train_sampling_strategy
+        if strategy == "random":
+            self._sampler = EpochSampler(len(dataset), self._data_seed, self.samples_with_epoch)
+        elif strategy == "group_by_length":
+            args = self.args
+            batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+            lengths = self.example_lengths()
+            self._sampler = LengthGroupedSampler(lengths, batch, self._data_seed, self.samples_with_epoch)
+        else:
             return super()._get_train_sampler(dataset)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        self._sampler = EpochSampler(len(dataset), seed, self.samples_with_epoch)
         return self._sampler
 
     def _get_output_dir(self, trial) -> str:
@@ -184,6 +281,14 @@ class ResumableTrainer(Trainer):
             kept = 1 + (best is not None and best != str(checkpoint))
             for path in old[: len(old) - max(limit - kept, 0)]:
                 shutil.rmtree(path)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Operations of the products for one real token in training, and the most operations a second of one process."""
+
+    per_token: float | None
+    peak: float | None
 
 
 class _SetEpoch(TrainerCallback):

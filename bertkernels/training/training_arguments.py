@@ -35,6 +35,13 @@ class RunArguments(TrainingArguments):
             "help": "Replay training steps as CUDA graphs: faster for small models. Batches are padded to few widths."
         },
     )
+    tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Real tokens in a process's batch, at most, in place of --per_device_train_batch_size: for "
+            "encoders that run unpadded."
+        },
+    )
     optimizer: Literal["torch", "bert_adam"] = field(
         default="torch",
         metadata={
@@ -62,6 +69,8 @@ class RunArguments(TrainingArguments):
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         if self.optimizer not in OPTIMIZERS:
             raise InputError(f"--optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise InputError(f"--tokens_per_batch must be at least 1, not {self.tokens_per_batch}")
         if self.layerwise_lr_decay is not None and not 0 < self.layerwise_lr_decay <= 1:
             raise InputError(f"--layerwise_lr_decay must be above 0 and at most 1, not {self.layerwise_lr_decay}")
         super().__post_init__()

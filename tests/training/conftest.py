@@ -1,11 +1,13 @@
 """Tiny text and tiny models to train."""
 
+import json
 import random
 
 import pytest
 import torch
 
 from bertkernels.training.pretrain import PretrainArguments
+from bertkernels.training.train_log import LOG_FILE
 from bertkernels.training.training_arguments import PretrainRunArguments
 
 _WORDS = (
@@ -21,6 +23,21 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def losses():
+    """Reads a run's log: the entries with a loss, without what depends on the machine's speed."""
+
+    def read(folder):
+        entries = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+        return [
+            {name: value for name, value in entry.items() if name not in ("tokens_per_second", "tflops", "mfu")}
+            for entry in entries
+            if "loss" in entry
+        ]
+
+    return read
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Full disks, damaged checkpoints and SIGTERM: nothing that was written before is lost."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,7 +14,6 @@ from bertkernels.training.checkpoints import checkpoints, damage
 from bertkernels.training.output_folder import check_output_folder
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.stop_signal import EXIT_CODE
-from bertkernels.training.train_log import LOG_FILE
 
 # A process whose files can't grow beyond a limit from step 3 on, as on a full disk: the kernel refuses to write.
 _FULL_DISK = """
@@ -111,7 +109,9 @@ def test_a_full_disk_ends_with_one_sentence_and_the_last_checkpoint(tiny_pretrai
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_writes_a_checkpoint_and_the_resumed_run_equals_the_unbroken_one(tiny_pretraining, tmp_path, processes):
+def test_sigterm_writes_a_checkpoint_and_the_resumed_run_equals_the_unbroken_one(
+    tiny_pretraining, losses, tmp_path, processes
+):
     settings = {"max_steps": 14, "logging_steps": 5, "save_steps": 100, "gradient_accumulation_steps": 1}
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if processes == 2 else []
     extra = {"ddp_backend": "gloo"} if processes == 2 else {}
@@ -130,9 +130,8 @@ def test_sigterm_writes_a_checkpoint_and_the_resumed_run_equals_the_unbroken_one
 
     process = _run(_PLAIN, _flags(arguments, run, resume_from_checkpoint="last", **extra), tmp_path, launch)
     assert process.returncode == 0, process.stderr[-3000:]
-    logs = [(tmp_path / name / LOG_FILE).read_text().splitlines() for name in ("whole", "stopped")]
-    losses = [[entry for entry in map(json.loads, lines) if "loss" in entry] for lines in logs]
-    assert losses[0] == losses[1] and [entry["step"] for entry in losses[0]] == [5, 10]
+    assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
+    assert [entry["step"] for entry in losses(tmp_path / "stopped")] == [5, 10]
     expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(weight, found[name]) for name, weight in expected.items())
 

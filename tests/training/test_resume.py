@@ -15,7 +15,6 @@ from bertkernels.training.checkpoints import checkpoints
 from bertkernels.training.output_folder import check_output_folder
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.resumable_trainer import ResumableTrainer
-from bertkernels.training.train_log import LOG_FILE
 
 # Killed between a log line (step 10) and the next, after a checkpoint (step 7 of a save every 7) that fell between
 # two log lines too, in the second epoch.
@@ -37,12 +36,7 @@ pretrain(PretrainArguments(**arguments), PretrainRunArguments(**run), [Kill()])
 """
 
 
-def _log(folder):
-    entries = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
-    return [entry for entry in entries if "loss" in entry]
-
-
-def test_killed_and_resumed_run_equals_the_unbroken_one(tiny_pretraining, tmp_path):
+def test_killed_and_resumed_run_equals_the_unbroken_one(tiny_pretraining, losses, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     settings = {"max_steps": 24, "logging_steps": 5, "save_steps": 7}
     arguments, run = tiny_pretraining(whole, **settings)
@@ -68,12 +62,12 @@ def test_killed_and_resumed_run_equals_the_unbroken_one(tiny_pretraining, tmp_pa
     )
     assert process.returncode == -signal.SIGKILL, process.stderr
     assert [path.name for path in checkpoints(broken)] == ["checkpoint-7", "checkpoint-14"]
-    assert [entry["step"] for entry in _log(broken)] == [5, 10, 15]
+    assert [entry["step"] for entry in losses(broken)] == [5, 10, 15]
 
     arguments, run = tiny_pretraining(broken, **settings, resume_from_checkpoint="last")
     pretrain(arguments, run)
-    assert _log(broken) == _log(whole)
-    assert [entry["step"] for entry in _log(broken)] == [5, 10, 15, 20]
+    assert losses(broken) == losses(whole)
+    assert [entry["step"] for entry in losses(broken)] == [5, 10, 15, 20]
     expected, found = (load_file(folder / "model.safetensors") for folder in (whole, broken))
     assert expected.keys() == found.keys()
     for name, weight in expected.items():
