@@ -132,8 +132,13 @@ class ResumableTrainer(Trainer):
         tokens = batch_tokens(inputs).get("tokens")
         if tokens is None:
             return _Work(None, None)
-        with self.compute_loss_context_manager():
-            operations = training_operations(self.accelerator.unwrap_model(model, keep_torch_compile=False), inputs)
+        whole, sums = self.accelerator.unwrap_model(model, keep_torch_compile=False), self._sums
+        self._sums = RunningSums(self.accelerator)  # this pass is not of the run
+        try:
+            with self.compute_loss_context_manager():
+                operations = training_operations(lambda: self.compute_loss(whole, dict(inputs)), self.args.device)
+        finally:
+            self._sums = sums
         args = self.args
         dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
         self._watch.reset()

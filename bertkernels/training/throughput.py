@@ -1,10 +1,9 @@
 """How fast a run trains: real tokens a second, the share of padding, and what part of the hardware's rate that is."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import bertkernels.ops.flops  # noqa: F401  (makes our ops known to the counter)
@@ -59,14 +58,13 @@ def batch_tokens(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"tokens": mask.sum(dtype=torch.float64), "positions": positions}
 
 
-def training_operations(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> int:
-    """Operations of the matrix products of one training step on this batch: three times those of its forward pass,
-    which is done once for it, without gradients and with the random state put back. Recomputation does not count."""
-    devices = [tensor.device for tensor in inputs.values() if isinstance(tensor, torch.Tensor) and tensor.is_cuda]
-    with torch.random.fork_rng(devices=sorted({device.index for device in devices})), torch.no_grad():
+def training_operations(forward: Callable[[], object], device: torch.device) -> int:
+    """Operations of the matrix products of one training step: three times those of its forward pass, which is done once
+    for it, without gradients and with the random state put back. Recomputation does not count."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         counter = FlopCounterMode(display=False)
         with counter:
-            model(**inputs)
+            forward()
     return 3 * counter.get_total_flops()
 
 
