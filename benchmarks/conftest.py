@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from bertkernels.bench import ENCODERS
-from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, Case
+from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, TIMES, Case
 from bertkernels.bench.measure import ready_peers
 from bertkernels.bench.select import bench_of, select_cases
 
@@ -21,6 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parameters = [
         pytest.param(case, mode, peer, id=f"{_name(case)}-B{case.batch}-T{case.tokens}-{mode}-{peer}")
         for case in select_cases([metafunc.module.OP])
+        if case.record == TIMES
         for mode in ((BACKWARD, BOTH) if case.mode == BOTH else (FORWARD,))
         for peer in bench_of(case).names(case)
     ]

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import environment, measure, results
-from .case import Case, Disagreement
-from .encoder import PATCHED_COMPILED
+from .case import GROWTH, MEMORY, TIMES, Case, Disagreement
+from .encoder import PATCHED, PATCHED_COMPILED
 from .estimate import Clock, expected_seconds
+from .growth import measure_growth, slope, tokens_up_to
+from .kept_tensors import kept_bytes
 from .measure import Effort, Measurement
-from .op_bench import HUGGING_FACE_COMPILED
+from .op_bench import HUGGING_FACE, HUGGING_FACE_COMPILED
 from .peak_memory import Gauge, can_measure
 from .report import duration
 from .results import Row
@@ -36,7 +38,7 @@ def run(cases: Sequence[Case], effort: Effort, device: str, path: Path | None = 
         fresh: measure also what the file already holds.
     """
     if not can_measure():
-        cases = [replace(case, memory=False) for case in cases]
+        cases = [replace(case, memory=False) for case in cases if case.record != MEMORY]
     made_with = environment.describe(device) | {"effort": effort.name}
     rows = results.read(path) if path is not None and path.exists() else []
     todo = [case for case in cases if fresh or not results.is_measured(case, rows, made_with)]
@@ -50,14 +52,12 @@ def run(cases: Sequence[Case], effort: Effort, device: str, path: Path | None = 
             progress = f"[{done + 1}/{len(todo)}, {remaining(clock.left(done))}]"
             print(f"{progress} {case.label}: ", end="", file=sys.stderr, flush=True)
             try:
-                measurement = measure.measure(case, effort)
+                new = _MEASURE[case.record](case, effort, gauge, made_with)
             except Disagreement as error:
                 print(f"no figures: {error}", file=sys.stderr, flush=True)
                 disagreements += 1
                 continue
-            print(_summary(measurement), file=sys.stderr, flush=True)
-            peaks = _peaks(gauge, measurement) if case.memory else {}
-            rows = results.merged(rows, results.to_rows(measurement, made_with, peaks))
+            rows = results.merged(rows, new)
             if path is not None:
                 results.write(path, rows)
     return Outcome([row for case in cases for row in results.found(case, rows, made_with)], disagreements)
@@ -66,6 +66,39 @@ def run(cases: Sequence[Case], effort: Effort, device: str, path: Path | None = 
 def remaining(seconds: float) -> str:
     """How much longer, as one says it."""
     return "less than a minute left" if seconds < 60 else f"about {seconds / 60:.0f} min left"
+
+
+def _times(case: Case, effort: Effort, gauge: Gauge, made_with: Row) -> list[Row]:
+    measurement = measure.measure(case, effort)
+    print(_summary(measurement), file=sys.stderr, flush=True)
+    peaks = _peaks(gauge, measurement) if case.memory else {}
+    return results.to_rows(measurement, made_with, peaks)
+
+
+def _growth(case: Case, _: Effort, __: Gauge, made_with: Row) -> list[Row]:
+    times, tokens = measure_growth(case), tokens_up_to(case.tokens)
+    print(", ".join(f"{peer} {slope(tokens, of_peer):.2f}" for peer, of_peer in times.items()), file=sys.stderr)
+    return [
+        results.shared_fields(case, peer, made_with) | {"tokens_measured": tokens, "times_us": of_peer}
+        for peer, of_peer in times.items()
+    ]
+
+
+def _memory(case: Case, _: Effort, gauge: Gauge, made_with: Row) -> list[Row]:
+    rows = []
+    for peer in (HUGGING_FACE, PATCHED):
+        try:
+            figures = {"peak_bytes": gauge.peak(case, peer), "kept_bytes": kept_bytes(case, peer)}
+        except RuntimeError as error:
+            print(f"no figures: {error}", file=sys.stderr, flush=True)
+            return []
+        rows.append(results.shared_fields(case, peer, made_with) | figures)
+    print(", ".join(f"{row['peer']} {row['peak_bytes'] / 1e6:.1f} MB" for row in rows), file=sys.stderr, flush=True)
+    return rows
+
+
+# record -> (case, effort, gauge, what it is made with) -> its rows
+_MEASURE = {TIMES: _times, GROWTH: _growth, MEMORY: _memory}
 
 
 def _summary(measurement: Measurement) -> str:
