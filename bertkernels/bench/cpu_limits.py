@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from functools import partial
 
-from .case import BOTH, FORWARD, GROWTH, MEMORY, Case
+from .case import BOTH, FORWARD, GROWTH, MEMORY, Case, dimensions
 from .encoder import OURS as ENCODER
 from .encoder import PATCHED, PATCHED_FLOAT32, PRODUCTS
-from .limits import OURS, Limit, growth_slope, memory_ratio, time_ratio
+from .limits import OURS, Limit, growth_slope, memory_over, memory_ratio, time_ratio
 from .op_bench import COPY, HUGGING_FACE, HUGGING_FACE_COMPILED
 from .padded_batch import LENGTHS, UNPADDED, padded_case
 from .select import GROWN, HALF, MEMORY_SHAPE, MOST_TOKENS, SHAPES, SIZES
@@ -77,10 +77,13 @@ def _real_lengths() -> Iterator[Limit]:
 
 
 def _growth() -> Iterator[Limit]:
+    limit, size = partial(Limit, "Growth with the number of tokens", at_least=False), dimensions("base")
     for op in GROWN:
         case = Case(op, "base", 1, MOST_TOKENS, FORWARD, record=GROWTH)
-        what = f"`{op}`: log-log slope of time"
-        yield Limit("Growth with the number of tokens", what, case, 1.05, False, growth_slope(OURS))
+        yield limit(f"`{op}`: log-log slope of time", case, 1.05, figure=growth_slope(OURS))
+        width = size.channels if op == "depthwise_conv" else size.heads * size.head_width
+        unfolded = size.taps * MOST_TOKENS * width
+        yield limit(f"`{op}`: peak memory ÷ that of K·T·C numbers", case, 1, figure=memory_over(OURS, unfolded))
 
 
 LIMITS = (*_convolutions(), *_inference(), *_training(), *_real_lengths(), *_growth())

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
+
 from .case import PROFILE, Case
 from .growth import slope
 from .results import Row
@@ -96,6 +98,18 @@ def growth_slope(peer: str) -> Figure:
     def figure(rows: Rows) -> float | None:
         row = of_peer(rows, peer)
         return None if row is None else slope(row["tokens_measured"], row["times_us"])
+
+    return figure
+
+
+def memory_over(peer: str, numbers: int) -> Figure:
+    """Peak memory ÷ that of so many numbers of the case's dtype."""
+
+    def figure(rows: Rows) -> float | None:
+        row = of_peer(rows, peer)
+        if row is None or row["peak_bytes"] is None:
+            return None
+        return row["peak_bytes"] / (numbers * getattr(torch, row["dtype"]).itemsize)
 
     return figure
 

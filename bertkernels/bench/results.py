@@ -36,7 +36,7 @@ _FIELDS_OF = {
         **{name: (int, float, type(None)) for name in ("percent_of_copy_bandwidth", "percent_of_matrix_rate")},
         **{name: (int, float, type(None)) for name in ("copy_gb_s", "matrix_gflop_s")},
     },
-    GROWTH: {"tokens_measured": list, "times_us": list},
+    GROWTH: {"tokens_measured": list, "times_us": list, "peak_bytes": (int, type(None))},
     MEMORY: {"peak_bytes": int, "kept_bytes": dict},
     PROFILE: {"call_us": float, "kinds_us": dict, "products_us": dict},
 }

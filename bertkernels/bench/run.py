@@ -1,7 +1,7 @@
 """A run of the benchmark: one case after the other, each written down at once, none measured twice."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from .op_bench import HUGGING_FACE, HUGGING_FACE_COMPILED
 from .peak_memory import Gauge, can_measure
 from .report import duration
 from .results import Row
+from .select import bench_of
 
 _COMPILED = (HUGGING_FACE_COMPILED, PATCHED_COMPILED)
 
@@ -71,30 +72,28 @@ def remaining(seconds: float) -> str:
 def _times(case: Case, effort: Effort, gauge: Gauge, made_with: Row) -> list[Row]:
     measurement = measure.measure(case, effort)
     print(_summary(measurement), file=sys.stderr, flush=True)
-    peaks = _peaks(gauge, measurement) if case.memory else {}
+    peaks = _peaks(gauge, case, _whole(measurement)) if case.memory else {}
     return results.to_rows(measurement, made_with, peaks)
 
 
-def _growth(case: Case, _: Effort, __: Gauge, made_with: Row) -> list[Row]:
+def _growth(case: Case, _: Effort, gauge: Gauge, made_with: Row) -> list[Row]:
     times, tokens = measure_growth(case), tokens_up_to(case.tokens)
     print(", ".join(f"{peer} {slope(tokens, of_peer):.2f}" for peer, of_peer in times.items()), file=sys.stderr)
+    peaks = _peaks(gauge, case, [bench_of(case).best(case)] if can_measure() else [])
     return [
-        results.shared_fields(case, peer, made_with) | {"tokens_measured": tokens, "times_us": of_peer}
+        results.shared_fields(case, peer, made_with)
+        | {"tokens_measured": tokens, "times_us": of_peer, "peak_bytes": peaks.get(peer)}
         for peer, of_peer in times.items()
     ]
 
 
 def _memory(case: Case, _: Effort, gauge: Gauge, made_with: Row) -> list[Row]:
-    rows = []
-    for peer in (HUGGING_FACE, PATCHED):
-        try:
-            figures = {"peak_bytes": gauge.peak(case, peer), "kept_bytes": kept_bytes(case, peer)}
-        except RuntimeError as error:
-            print(f"no figures: {error}", file=sys.stderr, flush=True)
-            return []
-        rows.append(results.shared_fields(case, peer, made_with) | figures)
-    print(", ".join(f"{row['peer']} {row['peak_bytes'] / 1e6:.1f} MB" for row in rows), file=sys.stderr, flush=True)
-    return rows
+    peaks = _peaks(gauge, case, [HUGGING_FACE, PATCHED])
+    print(", ".join(f"{peer} {peak / 1e6:.1f} MB" for peer, peak in peaks.items()), file=sys.stderr, flush=True)
+    return [
+        results.shared_fields(case, peer, made_with) | {"peak_bytes": peak, "kept_bytes": kept_bytes(case, peer)}
+        for peer, peak in peaks.items()
+    ]
 
 
 # record -> (case, effort, gauge, what it is made with) -> its rows
@@ -107,13 +106,16 @@ def _summary(measurement: Measurement) -> str:
     return ", ".join(times + missing)
 
 
-def _peaks(gauge: Gauge, measurement: Measurement) -> dict[str, int]:
-    """Of the peers that do the whole work. Compiling anew in another process would take longer than all the rest:
-    compiled ones are left out."""
+def _whole(measurement: Measurement) -> list[str]:
+    """The peers that do the whole work. Compiling anew in another process would take longer than all the rest: compiled
+    ones are left out."""
     less = measurement.floors | measurement.easier
-    peers = [peer for peer in measurement.timings if peer not in less and peer not in _COMPILED]
+    return [peer for peer in measurement.timings if peer not in less and peer not in _COMPILED]
+
+
+def _peaks(gauge: Gauge, case: Case, peers: Iterable[str]) -> dict[str, int]:
     try:
-        return {peer: gauge.peak(measurement.case, peer) for peer in peers}
+        return {peer: gauge.peak(case, peer) for peer in peers}
     except RuntimeError as error:
         print(f"no figures: {error}", file=sys.stderr, flush=True)
         return {}

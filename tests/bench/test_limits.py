@@ -4,7 +4,16 @@ import pytest
 
 from bertkernels.bench import growth
 from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, Case
-from bertkernels.bench.limits import OURS, Limit, evaluate, growth_slope, memory_ratio, over_matrix_rate, time_ratio
+from bertkernels.bench.limits import (
+    OURS,
+    Limit,
+    evaluate,
+    growth_slope,
+    memory_over,
+    memory_ratio,
+    over_matrix_rate,
+    time_ratio,
+)
 from bertkernels.bench.limits_table import LIMITS, check, counted, markdown
 from bertkernels.bench.select import bench_of, select_cases
 from bertkernels.bench.timing import Timing
@@ -40,6 +49,8 @@ def test_figures(make_row):
     assert time_ratio("Hugging Face", OURS)(rows) == 4
     assert memory_ratio(OURS, "Hugging Face")(rows) == 0.5
     assert memory_ratio("bertkernels (triton)", "Hugging Face")(rows) is None
+    assert memory_over(OURS, 15)(rows) == 0.5  # of 4 bytes each
+    assert memory_over("bertkernels (triton)", 15)(rows) is None
     assert over_matrix_rate(OURS)(rows) == pytest.approx(2.5)  # 4e6 operations take 0.8 µs at 5 TFLOP/s
     assert over_matrix_rate("Hugging Face")(rows) is None
     grown = {"bertkernels (cpu)": {"tokens_measured": [128, 256, 512], "times_us": [3.0, 12.0, 48.0]}}
@@ -56,7 +67,7 @@ def test_a_run_measures_what_every_limit_asks_for(device):
     for each in LIMITS[device]:
         c = each.case
         case = cases[c.record, c.op, c.size, c.batch, c.tokens, c.text, c.mode, c.dtype]
-        row = {"p50_us": 1.0, "peak_bytes": 1, "operations": 1, "matrix_gflop_s": 1.0}
+        row = {"p50_us": 1.0, "peak_bytes": 1, "operations": 1, "matrix_gflop_s": 1.0, "dtype": case.dtype}
         grown = {"tokens_measured": [1, 2], "times_us": [1.0, 2.0]}
         assert each.figure({name: row | grown for name in bench_of(case).names(case)}) is not None, each
 
@@ -120,7 +131,7 @@ def test_memory_and_growth_that_are_too_much(make_row):
         make_row(peer, 1.0, peak_bytes=peak, **memory) | {"kept_bytes": kept[peer]}
         for peer, peak in (("Hugging Face", 500_000_000), ("patched", 400_000_000))
     ]
-    grown = {"tokens_measured": [128, 256], "times_us": [10.0, 40.0]}
+    grown = {"tokens_measured": [128, 256], "times_us": [10.0, 40.0], "peak_bytes": 4 * 65536 * 384}
     rows.append(make_row("bertkernels (cpu)", 1.0, record="growth", batch=1, tokens=2**16) | grown)
     lines = markdown(rows).splitlines()
     assert "| patched: peak memory ÷ Hugging Face | base | ≤ 0.6 | **0.80** (33 % over) |" in lines
@@ -129,6 +140,7 @@ def test_memory_and_growth_that_are_too_much(make_row):
         "| 8×512×768 | – | 250 MB |", "| all others | 1 MB | – |", "| peak | 500 MB | 400 MB |",
     ]  # fmt: skip
     assert "| `light_conv`: log-log slope of time | base | ≤ 1.05 | **2.00** (90 % over) |" in lines
+    assert "| `light_conv`: peak memory ÷ that of K·T·C numbers | base | ≤ 1 | 0.11 |" in lines
     at = lines.index("| `light_conv` | T 128 | T 256 |")
     assert lines[at + 2] == "| bertkernels (cpu) | 10.0 µs | 40.0 µs |"
 
