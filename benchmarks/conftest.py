@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from bertkernels.bench import ENCODERS
-from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, Case
+from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, TIMES, Case
 from bertkernels.bench.measure import ready_peers
-from bertkernels.bench.select import bench_of, select_cases
+from bertkernels.bench.select import DTYPES, bench_of, select_cases
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -21,6 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parameters = [
         pytest.param(case, mode, peer, id=f"{_name(case)}-B{case.batch}-T{case.tokens}-{mode}-{peer}")
         for case in select_cases([metafunc.module.OP])
+        if case.record == TIMES
         for mode in ((BACKWARD, BOTH) if case.mode == BOTH else (FORWARD,))
         for peer in bench_of(case).names(case)
     ]
@@ -28,7 +29,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _name(case: Case) -> str:
-    return case.size if case.text is None else f"{case.size}-{case.text}"
+    dtype = None if case.dtype == DTYPES["cpu"] else case.dtype
+    return "-".join(filter(None, (case.size, case.text, dtype)))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from .timing import TwoSteps
 
 FORWARD, BOTH = "forward", "forward+backward"
 BACKWARD = "backward"  # no case of its own: it is timed within those of BOTH
+# What a record of results holds. A profile is no case of its own either: it is taken of a case whose times are.
+TIMES, GROWTH, MEMORY, PROFILE = "times", "growth", "memory", "profile"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Case:
         compiled: whether peers that take `torch.compile` are among them; it is slow to compile, not to run.
         text: the task whose sentences' lengths a padded batch has; None: all tokens are real.
         memory: whether peak memory is measured too where that takes a process for each peer (CPU).
+        profile: whether a call of ours is profiled too (encoders).
+        record: what is measured: "times" of all peers, "growth" of the time with the number of tokens up to T, or peak
+            "memory" alone, for cases that take too long to be timed.
     """
 
     op: str
@@ -40,11 +45,14 @@ class Case:
     compiled: bool = False
     text: str | None = None
     memory: bool = False
+    profile: bool = False
+    record: str = TIMES
 
     @property
     def label(self) -> str:
         batch = f"B{self.batch}·T{self.tokens}" if self.text is None else f"{self.text} B{self.batch}"
-        return f"{self.op} {self.size} {batch} {self.mode} {self.dtype}"
+        record = "" if self.record == TIMES else f", {self.record}"
+        return f"{self.op} {self.size} {batch} {self.mode} {self.dtype}{record}"
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import OPS
-from .case import BACKWARD, BOTH, FORWARD
+from .case import BACKWARD, BOTH, FORWARD, TIMES
 from .encoder import PATCHED
 from .padded_batch import UNPADDED
 from .results import Row, case_of
@@ -67,15 +67,21 @@ class Comparison:
 
     @property
     def batch(self) -> str:
-        shape = f"B{self.row['batch']}·T{self.row['tokens']}"
-        return shape if self.row["text"] is None else f"{self.row['text']} {shape}"
+        return batch_of(self.row)
+
+
+def batch_of(row: Row) -> str:
+    """The batch, as tables name it."""
+    shape = f"B{row['batch']}·T{row['tokens']}"
+    return shape if row["text"] is None else f"{row['text']} {shape}"
 
 
 def comparisons(rows: Iterable[Row]) -> list[Comparison]:
-    """One a case; by op, size, batch and mode, larger batches first."""
+    """One a case whose times there are; by op, size, batch and mode, larger batches first."""
     cases: dict[tuple, dict[str, Row]] = {}
     for row in rows:
-        cases.setdefault(case_of(row), {})[row["peer"]] = row
+        if row["record"] == TIMES:
+            cases.setdefault(case_of(row), {})[row["peer"]] = row
     return sorted(map(Comparison, cases.values()), key=lambda comparison: _place(comparison.row))
 
 

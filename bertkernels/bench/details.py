@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from .case import TIMES
 from .comparison import Comparison, comparisons
 from .op_bench import HUGGING_FACE
 from .report import by_op, duration, machine, machines, table, three_digits, times, what
@@ -37,7 +38,7 @@ def _lost(rows: Sequence[Row]) -> str:
 
 def _left_out(rows: Sequence[Row]) -> str:
     """Peers that could not be compiled."""
-    reasons = {peer: reason for row in rows for peer, reason in row["left_out"].items()}
+    reasons = {peer: reason for row in rows if row["record"] == TIMES for peer, reason in row["left_out"].items()}
     return "\n".join(f"- {peer} is missing in some tables: {reason}" for peer, reason in reasons.items())
 
 

@@ -2,10 +2,11 @@
 
 import copy
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import torch
-from transformers import ConvBertModel, PreTrainedModel
+from transformers import BertConfig, BertModel, ConvBertModel, PreTrainedModel
 
 from bertkernels.hf import patch
 from bertkernels.models.convert.huggingface_names import encoder_names
@@ -14,28 +15,36 @@ from bertkernels.models.encoder import EncoderModel
 from bertkernels.models.presets import preset
 
 from .case import BOTH, Case, Peer
-from .matrix_products import PRODUCTS, encoder_operands, operations, products
+from .matrix_products import PRODUCTS, Operands, encoder_operands, operands_by_part, operations, products
 from .op_bench import HUGGING_FACE, HUGGING_FACE_COMPILED
 
 PATCHED = "patched"
 PATCHED_COMPILED = "patched, compiled"
+PATCHED_FLOAT32 = "patched, float32"
 OURS = "bertkernels encoder"
+BERT = "Hugging Face BERT, SDPA"
 
 
 class EncoderBench:
     """Whole encoders, from token ids to the last hidden state; dropout off, so that results can be compared.
 
     "compiled" means each layer by `torch.compile`: all layers share one compilation, which takes seconds where the
-    whole model as one graph takes minutes.
+    whole model as one graph takes minutes. In half precision the CPU's cases hold the patched model in fp32 as well.
+    Where base is trained on a GPU, BERT of the same widths stands beside it: another model, to compare with.
     """
 
     op = "encoder"
+    profiled = PATCHED
 
     def names(self, case: Case) -> list[str]:
         """Names of the case's peers: Hugging Face first."""
         compiled = {HUGGING_FACE_COMPILED, PATCHED_COMPILED}
-        names = (HUGGING_FACE, HUGGING_FACE_COMPILED, PATCHED, PATCHED_COMPILED, OURS, PRODUCTS)
-        return [name for name in names if case.compiled or name not in compiled]
+        names = [HUGGING_FACE, HUGGING_FACE_COMPILED, PATCHED, PATCHED_COMPILED, OURS]
+        if case.device == "cpu" and case.dtype != "float32":
+            names.append(PATCHED_FLOAT32)
+        if case.device == "cuda" and case.size == "base" and case.mode == BOTH:
+            names.append(BERT)
+        return [name for name in (*names, PRODUCTS) if case.compiled or name not in compiled]
 
     def peers(self, case: Case, only: Collection[str] | None = None) -> dict[str, Peer]:
         """The case's peers, all with the same random weights (in the same memory) and token ids; `only` these names."""
@@ -49,6 +58,10 @@ class EncoderBench:
         def build(name: str) -> Peer:
             if name == PRODUCTS:
                 return products(encoder_operands(ours, case), case.mode == BOTH)
+            if name == BERT:
+                return _bert(ids, grad)
+            if name == PATCHED_FLOAT32:
+                return self.peers(replace(case, dtype="float32"), only=[PATCHED])[PATCHED]
             compiled = name in (HUGGING_FACE_COMPILED, PATCHED_COMPILED)
             if name == OURS:
                 model, names = ours, their_names.values()
@@ -73,10 +86,14 @@ class EncoderBench:
         ours, _ = models(case.size, case.device, case.dtype)
         return operations(encoder_operands(ours, case, device="meta"), case.mode)
 
+    def operands_by_part(self, case: Case) -> Iterator[tuple[str, Operands]]:
+        """Those of its matrix products, each with its part of the encoder."""
+        return operands_by_part(models(case.size, case.device, case.dtype)[0], case)
 
-@functools.lru_cache(maxsize=1)
+
+@functools.lru_cache(maxsize=2)
 def models(size: str, device: str, dtype: str) -> tuple[EncoderModel, ConvBertModel]:
-    """Our encoder and Hugging Face's around the same random weights; those of the last size are kept."""
+    """Our encoder and Hugging Face's around the same random weights; those of the last size are kept, in two dtypes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         ours = EncoderModel(preset(f"convbert-{size}")).eval().to(device, getattr(torch, dtype))
@@ -110,6 +127,21 @@ def _peer(
         return (forward(),)
 
     return Peer(forward, backward, compiled=compiled) if case.mode == BOTH else Peer(inference, compiled=compiled)
+
+
+def _bert(ids: torch.Tensor, grad: torch.Tensor) -> Peer:
+    """A training step of BERT-base with torch's attention, dropout off."""
+    config = BertConfig(attn_implementation="sdpa", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = BertModel(config, add_pooling_layer=False).to(grad.device, grad.dtype)
+    parameters = list(model.parameters())
+
+    def forward() -> torch.Tensor:
+        return model(input_ids=ids).last_hidden_state
+
+    def backward(out: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return out, *torch.autograd.grad(out, parameters, grad)
+
+    return Peer(forward, backward, easier=True)
 
 
 BENCH = EncoderBench()

@@ -1,25 +1,38 @@
 """How an op's time grows with the number of tokens."""
 
-import importlib
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 
-import torch
-
-from .case import FORWARD, Case
+from .case import Case
+from .op_bench import COPY, KERNEL
+from .select import bench_of
 from .timing import interleaved
 
-TOKENS = tuple(2**n for n in range(7, 17))  # 128 to 65,536
+_ROUNDS, _SECONDS = 5, 3.0
 
 
-def growth(op: str, size: str = "base", device: str = "cpu") -> float:
-    """Slope of log(time) over log(T) for one sequence of T tokens, by least squares: 1 where time is linear in T."""
-    bench = importlib.import_module(f"bertkernels.bench.{op}").BENCH
-    case = Case(op, size, 1, TOKENS[0], FORWARD, device=device)
-    name = bench.best(case)
-    calls = {tokens: bench.peers(replace(case, tokens=tokens), only=[name])[name].call for tokens in TOKENS}
-    times = interleaved({str(tokens): call for tokens, call in calls.items()}, rounds=5, seconds=3.0, device=device)
-    x = torch.tensor([math.log(tokens) for tokens in TOKENS], dtype=torch.float64)
-    y = torch.tensor([math.log(times[str(tokens)].p50) for tokens in TOKENS], dtype=torch.float64)
-    x, y = x - x.mean(), y - y.mean()
-    return float((x * y).sum() / (x * x).sum())
+def tokens_up_to(most: int) -> list[int]:
+    """Powers of two from 128 on."""
+    return [2**n for n in range(7, most.bit_length())]
+
+
+def measure_growth(case: Case) -> dict[str, list[float]]:
+    """Median microseconds of our op, its kernel alone where it is one kernel, and a copy of the same bytes, for one
+    sequence of each of `tokens_up_to(case.tokens)`: all of these in turns."""
+    bench, calls = bench_of(case), {}
+    names = [name for name in bench.names(case) if name in (bench.best(case), KERNEL, COPY)]
+    lengths = tokens_up_to(case.tokens)
+    for tokens in lengths:
+        peers = bench.peers(replace(case, tokens=tokens), only=names)
+        calls |= {(name, tokens): peers[name].call for name in names}
+    times = interleaved(calls, rounds=_ROUNDS, seconds=_SECONDS, device=case.device)
+    return {name: [round(times[name, tokens].p50, 2) for tokens in lengths] for name in names}
+
+
+def slope(tokens: Sequence[int], times: Sequence[float]) -> float:
+    """Of log(time) over log(T), by least squares: 1 where time is linear in T."""
+    x, y = ([math.log(value) for value in values] for values in (tokens, times))
+    middle, level = fmean(x), fmean(y)
+    return sum((a - middle) * (b - level) for a, b in zip(x, y, strict=True)) / sum((a - middle) ** 2 for a in x)

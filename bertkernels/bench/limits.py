@@ -1,169 +1,140 @@
-"""The speeds that must be reached on the CPU, and what is reached here."""
+"""What must be reached, and what results say of it: one limit a case and figure, all from the rows of one file."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from .case import BOTH, FORWARD, Case
-from .encoder import OURS as ENCODER
-from .encoder import PATCHED, PRODUCTS
-from .growth import growth
-from .measure import THOROUGH, Effort, measure
-from .op_bench import COPY, HUGGING_FACE, HUGGING_FACE_COMPILED
-from .padded_batch import LENGTHS, UNPADDED, padded_case
-from .peak_memory import peak_memory
-from .select import SHAPES, SIZES, bench_of
+import torch
+
+from .case import PROFILE, Case
+from .growth import slope
+from .results import Row
+
+OURS = "ours"  # in place of a peer's name: the op on the implementation that users get
+
+Rows = Mapping[str, Row]  # of one case, by peer
+Figure = Callable[[Rows], float | None]
 
 
 @dataclass(frozen=True)
 class Limit:
-    """time of `numerator` ÷ time of `denominator` must be at least, or at most, `bound`. OURS stands for the op."""
+    """The figure of a case must be at least, or at most, `bound`.
 
+    Attributes:
+        subject: what is limited, the heading of its table.
+        what: the figure in words.
+        figure: the case's rows → the figure, None where they lack what it takes.
+    """
+
+    subject: str
+    what: str
     case: Case
-    numerator: str
-    denominator: str
     bound: float
     at_least: bool
-
-    @property
-    def label(self) -> str:
-        return f"{self.case.label}: {self.numerator} ÷ {self.denominator}"
-
-
-@dataclass(frozen=True)
-class Bound:
-    """What `measured()` gives must be at least, or at most, `bound`."""
-
-    label: str
-    measured: Callable[[], float]
-    bound: float
-    at_least: bool
+    figure: Figure
 
 
 @dataclass(frozen=True)
 class Outcome:
-    limit: Limit | Bound
-    ratio: float
+    """measured: the figure, None where it was not measured."""
+
+    limit: Limit
+    measured: float | None
 
     @property
     def reached(self) -> bool:
-        return self.ratio >= self.limit.bound if self.limit.at_least else self.ratio <= self.limit.bound
+        limit = self.limit
+        if self.measured is None:
+            return False
+        return self.measured >= limit.bound if limit.at_least else self.measured <= limit.bound
+
+    @property
+    def missed(self) -> bool:
+        return self.measured is not None and not self.reached
 
 
-OURS = "ours"
-_SHAPES = SHAPES["cpu"]
+def evaluate(limits: Iterable[Limit], rows: Iterable[Row]) -> list[Outcome]:
+    """What these rows, of one machine, say of each limit."""
+    cases = by_case(rows)
+    return [Outcome(limit, limit.figure(cases.get(key(limit.case), {}))) for limit in limits]
 
 
-def _at_least(bound: float, case: Case, numerator: str, denominator: str) -> Limit:
-    return Limit(case, numerator, denominator, bound, at_least=True)
+def by_case(rows: Iterable[Row]) -> dict[tuple, dict[str, Row]]:
+    """Rows of each case by peer; see `key`."""
+    cases: dict[tuple, dict[str, Row]] = {}
+    for row in rows:
+        cases.setdefault(tuple(row[field] for field in _KEY), {})[row["peer"]] = row
+    return cases
 
 
-def _at_most(bound: float, case: Case, numerator: str, denominator: str) -> Limit:
-    return Limit(case, numerator, denominator, bound, at_least=False)
+_KEY = ("record", "op", "size", "batch", "tokens", "text", "mode", "dtype", "device")
 
 
-def _op_limits() -> Iterator[Limit]:
-    for size in SIZES:
-        for batch, tokens in _SHAPES:
-            case = Case("light_conv", size, batch, tokens, FORWARD, compiled=True)
-            yield _at_most(2.5, case, OURS, COPY)
-            yield _at_least(100, case, HUGGING_FACE, OURS)
-            yield _at_least(40, case, HUGGING_FACE_COMPILED, OURS)
-            yield _at_least(40, Case("light_conv", size, batch, tokens, BOTH), HUGGING_FACE, OURS)
-            yield _at_least(4, Case("depthwise_conv", size, batch, tokens, FORWARD), HUGGING_FACE, OURS)
+def key(case: Case) -> tuple:
+    """What finds a case's rows in `by_case`."""
+    return tuple(getattr(case, field) for field in _KEY)
 
 
-def _encoder_limits() -> Iterator[Limit]:
-    for size in SIZES:
-        for batch, tokens in _SHAPES:
-            forward = Case("encoder", size, batch, tokens, FORWARD, compiled=True)
-            for ours in (PATCHED, ENCODER):
-                yield _at_most(1.08 if size == "base" else 1.15, forward, ours, PRODUCTS)
-            yield _at_least(1, forward, HUGGING_FACE_COMPILED, PATCHED)
-    for size, bound in (("base", 1.15), ("small", 1.3)):
-        case = Case("encoder", size, 8, 128, BOTH)
-        yield _at_most(bound, case, PATCHED, PRODUCTS)
-        yield _at_most(bound, case, ENCODER, PRODUCTS)
-    yield _at_least(1.6, case, HUGGING_FACE, PATCHED)
-    yield _at_least(1.3, Case("encoder", "small", 8, 128, FORWARD, compiled=True), HUGGING_FACE, PATCHED)
-    for size, bound in (("base", 1.9), ("small", 2.4)):
-        for text in LENGTHS:
-            case = padded_case(text, size, FORWARD, compiled=True)
-            yield _at_least(bound, case, HUGGING_FACE, UNPADDED)
-            yield _at_least(1.5, case, HUGGING_FACE_COMPILED, UNPADDED)
+def profile_key(case: Case) -> tuple:
+    """What finds the profile of this case."""
+    return key(replace(case, record=PROFILE))
 
 
-LIMITS = (*_op_limits(), *_encoder_limits())
+# -- figures -----------------------------------------------------------------------------------------------------------
 
 
-def _memory_share() -> float:
-    """Peak memory of a patched base training step at B8·T512 as a share of Hugging Face's."""
-    case = Case("encoder", "base", 8, 512, BOTH)
-    return peak_memory(case, PATCHED) / peak_memory(case, HUGGING_FACE)
+def time_ratio(numerator: str, denominator: str) -> Figure:
+    """Median time of one peer ÷ that of another."""
+    return lambda rows: _ratio(rows, numerator, denominator, "p50_us")
 
 
-def _half_precision_gain(size: str) -> float:
-    """How many times as fast the patched model runs in bf16."""
-    single, half = (Case("encoder", size, 8, 128, FORWARD, dtype=dtype) for dtype in ("float32", "bfloat16"))
-    times = [measure(case, THOROUGH, threads=2, only={PATCHED}).timings[PATCHED].p50 for case in (single, half)]
-    return times[0] / times[1]
+def memory_ratio(numerator: str, denominator: str) -> Figure:
+    """Peak memory of one peer ÷ that of another."""
+    return lambda rows: _ratio(rows, numerator, denominator, "peak_bytes")
 
 
-BOUNDS = (
-    *(
-        Bound(
-            f"{op} base, T 128 to 65,536 forward float32: log-log slope of time", lambda op=op: growth(op), 1.05, False
-        )
-        for op in ("light_conv", "depthwise_conv")
-    ),
-    *(
-        Bound(
-            f"encoder {size} B8·T128 forward: patched float32 ÷ bfloat16",
-            lambda s=size: _half_precision_gain(s),
-            1.5,
-            True,
-        )
-        for size in ("small", "base")
-    ),
-    Bound(
-        "encoder base B8·T512 forward+backward float32: peak memory patched ÷ Hugging Face", _memory_share, 0.6, False
-    ),
-)
+def growth_slope(peer: str) -> Figure:
+    """Log-log slope of time over tokens."""
+
+    def figure(rows: Rows) -> float | None:
+        row = of_peer(rows, peer)
+        return None if row is None else slope(row["tokens_measured"], row["times_us"])
+
+    return figure
 
 
-def check_limits(
-    threads: int | None = 2,
-    effort: Effort = THOROUGH,
-    limits: Sequence[Limit] | None = None,
-    bounds: Sequence[Bound] | None = None,
-) -> Iterator[Outcome]:
-    """Measures what `limits` (by default the CPU's) ask for, each case once with the peers that its limits name, in
-    turns in one process; then `bounds`, one after the other. A peer that cannot be compiled here leaves its limits out
-    as not a number."""
-    limits = LIMITS if limits is None else limits
-    for case in dict.fromkeys(limit.case for limit in limits):
-        of_case = [limit for limit in limits if limit.case == case]
-        name = _names(case)
-        peers = {name(peer) for limit in of_case for peer in (limit.numerator, limit.denominator)}
-        measurement = measure(case, effort, threads=threads, only=peers)
-        for limit in of_case:
-            numerator, denominator = name(limit.numerator), name(limit.denominator)
-            there = measurement.timings.keys() >= {numerator, denominator}
-            yield Outcome(limit, measurement.ratio(numerator, denominator) if there else math.nan)
-    for bound in BOUNDS if bounds is None else bounds:
-        yield Outcome(bound, bound.measured())
+def memory_over(peer: str, numbers: int) -> Figure:
+    """Peak memory ÷ that of so many numbers of the case's dtype."""
+
+    def figure(rows: Rows) -> float | None:
+        row = of_peer(rows, peer)
+        if row is None or row["peak_bytes"] is None:
+            return None
+        return row["peak_bytes"] / (numbers * getattr(torch, row["dtype"]).itemsize)
+
+    return figure
 
 
-def _names(case: Case) -> Callable[[str], str]:
-    """Peers by the names that limits give them."""
-    return lambda peer: bench_of(case).best(case) if peer == OURS else peer
+def over_matrix_rate(peer: str) -> Figure:
+    """Time ÷ what the case's products take at the rate of a large square product."""
+
+    def figure(rows: Rows) -> float | None:
+        row = of_peer(rows, peer)
+        if row is None or row["operations"] is None or row["matrix_gflop_s"] is None:
+            return None
+        return row["p50_us"] * 1e-6 * row["matrix_gflop_s"] * 1e9 / row["operations"]
+
+    return figure
 
 
-def table(outcomes: list[Outcome]) -> str:
-    """Markdown: what was measured, the limit, and whether it was reached."""
-    lines = ["| what | measured | limit | |", "| --- | ---: | ---: | --- |"]
-    for outcome in outcomes:
-        limit, sign = outcome.limit, "≥" if outcome.limit.at_least else "≤"
-        verdict = "ok" if outcome.reached else "missed"
-        lines.append(f"| {limit.label} | {outcome.ratio:.2f} | {sign} {limit.bound:g} | {verdict} |")
-    return "\n".join(lines)
+def of_peer(rows: Rows, peer: str) -> Row | None:
+    """The row of this peer; OURS stands for the first implementation, which is the best."""
+    if peer != OURS:
+        return rows.get(peer)
+    return next((row for name, row in rows.items() if name.startswith("bertkernels (")), None)
+
+
+def _ratio(rows: Rows, numerator: str, denominator: str, field: str) -> float | None:
+    pair = [of_peer(rows, peer) for peer in (numerator, denominator)]
+    if None in pair or None in (above_below := [row[field] for row in pair]):
+        return None
+    return above_below[0] / above_below[1]

@@ -12,6 +12,7 @@ from bertkernels.nn import FeedForward, GroupedLinear, MixedAttention
 from .case import BACKWARD, BOTH, Case, Peer
 
 PRODUCTS = "its own matrix products"
+EMBEDDINGS, MIXED, FEED_FORWARD = "embeddings", "mixed sub-layers", "feed-forward sub-layers"  # parts of an encoder
 
 Operands = tuple[torch.Tensor, torch.Tensor]  # [M, I] and [I, O], or batches of them
 _TIMES_FORWARD = {BACKWARD: 2, BOTH: 3}  # a product has two gradients, each a product of as many operations
@@ -49,7 +50,14 @@ def operations(operands: Iterable[Operands], mode: str) -> int:
 def encoder_operands(
     model: EncoderModel, case: Case, lengths: Sequence[int] | None = None, device: str | None = None
 ) -> Iterator[Operands]:
-    """All matrix products of this model at this shape, with the model's own weights.
+    """All matrix products of this model; see `operands_by_part`."""
+    return (operands for _, operands in operands_by_part(model, case, lengths, device))
+
+
+def operands_by_part(
+    model: EncoderModel, case: Case, lengths: Sequence[int] | None = None, device: str | None = None
+) -> Iterator[tuple[str, Operands]]:
+    """All matrix products of this model at this shape, with the model's own weights, and what part of it each is of.
 
     Every linear layer (the pointwise half of the span's convolution, the kernels' and the embeddings' projection among
     them; without biases) and both products of the attention heads. Weights and activations lie in memory as in the
@@ -64,19 +72,20 @@ def encoder_operands(
     sequences = [case.tokens] * case.batch if lengths is None else list(lengths)
     rows = sum(sequences)
     if model.embeddings_projection is not None:
-        yield _linear(model.embeddings_projection, rows, activations)
+        yield EMBEDDINGS, _linear(model.embeddings_projection, rows, activations)
     for block in model.encoder.blocks:
         for sublayer in block.sublayers:
             function = sublayer.function
             if isinstance(function, MixedAttention):
                 for layer in (function.query, function.key, function.value, function.conv_value, function.pointwise):
-                    yield _linear(layer, rows, activations)
-                yield _linear(function.conv_kernel, rows, activations)
-                yield from _attention(function, sequences, activations)
-                yield _linear(function.output, rows, activations)
+                    yield MIXED, _linear(layer, rows, activations)
+                yield MIXED, _linear(function.conv_kernel, rows, activations)
+                for operands in _attention(function, sequences, activations):
+                    yield MIXED, operands
+                yield MIXED, _linear(function.output, rows, activations)
             elif isinstance(function, FeedForward):
                 for layer in (function.up, function.down):
-                    yield _linear(layer, rows, activations)
+                    yield FEED_FORWARD, _linear(layer, rows, activations)
             else:
                 raise TypeError(f"encoder_operands: no products are known for {type(function).__name__}")
 

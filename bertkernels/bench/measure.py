@@ -1,15 +1,16 @@
 """Measures one case: first that its peers agree, then how long they take."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from . import ENCODERS
 from .case import Case, Peer, assert_agreement
+from .profile import Profile, profile_call
 from .select import bench_of
-from .timing import Timing, interleaved, thread_count
+from .timing import Timing, interleaved
 
 _SQUARE = "a large square product"
 _SQUARE_WIDTH = {"cpu": 1024, "cuda": 8192}
@@ -25,7 +26,8 @@ class Measurement:
         left_out: peers that could not be compiled here, and why.
         easier: peers that do something else that is less work.
         matrix_rate: operations a second of a large square product, taken in turns with the peers; None where the
-            case is not bound by products, or not all of it was measured.
+            case is not bound by products.
+        profile: of a call of ours, where the case asks for it.
     """
 
     case: Case
@@ -34,10 +36,7 @@ class Measurement:
     left_out: dict[str, str]
     easier: frozenset[str] = frozenset()
     matrix_rate: float | None = None
-
-    def ratio(self, numerator: str, denominator: str) -> float:
-        """How many times the median of one peer is that of another."""
-        return self.timings[numerator].p50 / self.timings[denominator].p50
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)
@@ -53,25 +52,18 @@ class Effort:
 
 FULL = Effort("full", op_rounds=7, op_seconds=0.4, encoder_rounds=3, encoder_seconds=1.5)
 QUICK = Effort("quick", op_rounds=5, op_seconds=0.3, encoder_rounds=3, encoder_seconds=1.0)
-THOROUGH = Effort("thorough", op_rounds=20, op_seconds=2.5, encoder_rounds=7, encoder_seconds=5.0)
 
 
-def measure(
-    case: Case, effort: Effort = FULL, *, threads: int | None = None, only: Collection[str] | None = None
-) -> Measurement:
+def measure(case: Case, effort: Effort = FULL) -> Measurement:
     """Times a case's peers in turns.
-
-    Args:
-        threads: torch's threads, if not as they are (CPU).
-        only: names of the peers to measure, if not all.
 
     Raises:
         Disagreement: the peers do not compute the same.
     """
     is_op = case.op not in ENCODERS
-    with thread_count(threads), ready_peers(case, only) as (peers, left_out):
+    with ready_peers(case) as (peers, left_out):
         calls = {name: peer.call for name, peer in peers.items()}
-        multiplies = only is None and bench_of(case).operations(case)
+        multiplies = bench_of(case).operations(case)
         if multiplies:
             calls[_SQUARE] = _square_product(case)
         timings = interleaved(
@@ -82,11 +74,18 @@ def measure(
             device=case.device,
             hide_launches=is_op,
         )
+        profile = _profile(case, peers) if case.profile else None
     matrix_rate = 2e6 * _SQUARE_WIDTH[case.device] ** 3 / timings.pop(_SQUARE).p50 if multiplies else None
     floors, easier = (
         frozenset(name for name, peer in peers.items() if getattr(peer, kind)) for kind in ("floor", "easier")
     )
-    return Measurement(case, timings, floors, left_out, easier, matrix_rate)
+    return Measurement(case, timings, floors, left_out, easier, matrix_rate, profile)
+
+
+def _profile(case: Case, peers: Mapping[str, Peer]) -> Profile:
+    bench = bench_of(case)
+    call = peers[bench.profiled].call
+    return profile_call(bench.profiled, call, bench.operands_by_part(case), case.device)
 
 
 def _square_product(case: Case) -> Callable[[], torch.Tensor]:
@@ -97,7 +96,7 @@ def _square_product(case: Case) -> Callable[[], torch.Tensor]:
 
 
 @contextlib.contextmanager
-def ready_peers(case: Case, only: Collection[str] | None = None) -> Iterator[tuple[dict[str, Peer], dict[str, str]]]:
+def ready_peers(case: Case) -> Iterator[tuple[dict[str, Peer], dict[str, str]]]:
     """A case's peers, compiled, called once and seen to agree; and those that cannot be compiled here, with the reason.
 
     Begins and ends without compiled code of other cases: past eight variants of one layer torch runs it eagerly.
@@ -108,7 +107,7 @@ def ready_peers(case: Case, only: Collection[str] | None = None) -> Iterator[tup
     torch._dynamo.reset()
     try:
         with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
-            yield _checked(bench_of(case).peers(case, only))
+            yield _checked(bench_of(case).peers(case))
     finally:
         torch._dynamo.reset()
 

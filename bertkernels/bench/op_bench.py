@@ -14,6 +14,7 @@ from .matrix_products import PRODUCTS, Operands, operations, products
 HUGGING_FACE = "Hugging Face"
 HUGGING_FACE_COMPILED = "Hugging Face, compiled"
 COPY = "copy of the same bytes"
+KERNEL = "our kernel alone"
 
 Shape = tuple[int, ...]
 Function = Callable[..., torch.Tensor]
@@ -29,6 +30,8 @@ class OpBench:
         ours: the op, called with the inputs and `impl`.
         others: name → function of the inputs; the first is Hugging Face's way.
         easier: name → shapes of its inputs, and a function of them: something else that is less work.
+        kernel: inputs and `impl` → what launches the op's forward pass into memory that is there already, without
+            torch's dispatch: easier than the op.
         operands: the op's inputs → its matrix products; none: bound by bytes alone.
         deviations: standard deviations of the inputs, the first ones' first; 1 for the rest. For weights, so that sums
             stay in the range in which a softmax is no step function.
@@ -41,6 +44,7 @@ class OpBench:
     ours: Function
     others: Mapping[str, Function]
     easier: Mapping[str, tuple[Callable[[Case], list[Shape]], Function]] = field(default_factory=dict)
+    kernel: Callable[..., Callable[[], object]] | None = None
     operands: Callable[..., list[Operands]] | None = None
     deviations: Callable[[Case], tuple[float, ...]] = lambda _: ()
     dropout_p: float = 0.0
@@ -48,7 +52,8 @@ class OpBench:
     def names(self, case: Case) -> list[str]:
         """Names of the case's peers: Hugging Face first, floors last."""
         floors = [COPY] if self.operands is None else [PRODUCTS, COPY]
-        return [*self._functions(case), *self.easier, *floors]
+        kernel = [KERNEL] if self.kernel is not None and case.mode == FORWARD else []
+        return [*self._functions(case), *self.easier, *kernel, *floors]
 
     def peers(self, case: Case, only: Collection[str] | None = None) -> dict[str, Peer]:
         """The case's peers on one set of random inputs; `only` those of these names."""
@@ -73,6 +78,8 @@ class OpBench:
                 return self._copy(case)
             if name == PRODUCTS:
                 return products(self.operands(*(x.detach() for x in inputs)), both)
+            if name == KERNEL:
+                return Peer(self.kernel(*inputs, impl=self._implementations(case)[0]), easier=True)
             if name in self.easier:
                 shapes, function = self.easier[name]
                 return peer(function, tuple(random(shape).requires_grad_(both) for shape in shapes(case)), easier=True)

@@ -1,6 +1,6 @@
 """ConvBERT encoders on batches of real lengths: Hugging Face's padded to the longest, ours on the real tokens alone."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
 
@@ -9,7 +9,7 @@ from bertkernels.models.convert.huggingface_names import encoder_names
 
 from .case import BOTH, Case, Peer
 from .encoder import models, sharing_weights
-from .matrix_products import PRODUCTS, encoder_operands, operations, products
+from .matrix_products import PRODUCTS, Operands, encoder_operands, operands_by_part, operations, products
 from .op_bench import HUGGING_FACE, HUGGING_FACE_COMPILED
 
 UNPADDED = "patched, unpadded"
@@ -49,6 +49,7 @@ class PaddedBatchBench:
     """
 
     op = "padded_batch"
+    profiled = UNPADDED
 
     def names(self, case: Case) -> list[str]:
         """Names of the case's peers: Hugging Face first."""
@@ -92,6 +93,10 @@ class PaddedBatchBench:
         """Those of the matrix products of real tokens."""
         ours, _ = models(case.size, case.device, case.dtype)
         return operations(encoder_operands(ours, case, LENGTHS[case.text], device="meta"), case.mode)
+
+    def operands_by_part(self, case: Case) -> Iterator[tuple[str, Operands]]:
+        """Those of its matrix products, each with its part of the encoder."""
+        return operands_by_part(models(case.size, case.device, case.dtype)[0], case, LENGTHS[case.text])
 
 
 def _peer(

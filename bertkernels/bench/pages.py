@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from . import limits_table
 from .details import details
-from .report import update
+from .report import LIMITS, update
 from .results import Row
 from .summary import summary
 
@@ -15,7 +16,7 @@ def write(rows: Iterable[Row], short: Path | None = None, full: Path | None = No
 
     Args:
         short: the page of short tables and the picture, such as README.md.
-        full: the page of all tables, to which the short one refers.
+        full: the page of all tables and limits, to which the short one refers.
         plot: the picture for light pages; see `plot.draw`.
 
     Raises:
@@ -31,6 +32,7 @@ def write(rows: Iterable[Row], short: Path | None = None, full: Path | None = No
         update(short, text)
     if full is not None:
         update(full, details(rows))
+        update(full, limits_table.markdown(rows), LIMITS)
     return text
 
 

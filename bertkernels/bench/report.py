@@ -9,8 +9,9 @@ from bertkernels.errors import InputError
 from .comparison import Comparison, comparisons
 from .op_bench import HUGGING_FACE
 from .results import Row
+from .select import DTYPES
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+BENCH, LIMITS = "bench", "limits"  # what stands between markers on a page
 LOSES = "▼"
 
 _WHAT = {
@@ -42,29 +43,36 @@ def markdown(rows: Iterable[Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def update(path: Path, text: str) -> None:
-    """Puts `text` between the two markers in a Markdown file.
+def markers(name: str) -> tuple[str, str]:
+    """The lines before and after what a run writes into a page."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def update(path: Path, text: str, name: str = BENCH) -> None:
+    """Puts `text` between the two markers of this name in a Markdown file.
 
     Raises InputError where it cannot be read or has not exactly one pair of markers.
     """
+    begin, end = markers(name)
     try:
         content = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    if content.count(BEGIN) != 1 or content.count(END) != 1 or content.index(BEGIN) > content.index(END):
-        raise InputError(f"{path}: expected one line {BEGIN} and after it one line {END}")
-    before, rest = content.split(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
+    if content.count(begin) != 1 or content.count(end) != 1 or content.index(begin) > content.index(end):
+        raise InputError(f"{path}: expected one line {begin} and after it one line {end}")
+    before, rest = content.split(begin)
+    path.write_text(f"{before}{begin}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 # -- what all pages of tables have in common ---------------------------------------------------------------------------
 
 
 def machines(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows of one device, number of threads and dtype together."""
+    """Rows of one device, number of threads and dtype together; the device's own dtype first."""
 
-    def key(row: Row) -> tuple[str, ...]:
-        return tuple(str(row[field]) for field in ("device", "device_name", "threads", "dtype"))
+    def key(row: Row) -> tuple:
+        place = tuple(str(row[field]) for field in ("device", "device_name", "threads"))
+        return *place, row["dtype"] != DTYPES[row["device"]], row["dtype"]
 
     return [list(group) for _, group in groupby(sorted(rows, key=key), key)]
 
@@ -72,12 +80,20 @@ def machines(rows: Iterable[Row]) -> list[list[Row]]:
 def machine(rows: Sequence[Row]) -> str:
     """Heading of one machine's tables, and what they were measured with."""
     first = rows[0]
-    count = first["threads"]
-    threads = "" if count is None else f", {count} thread{'s' if count > 1 else ''}"
+    return f"### {machine_name(first)}, {first['dtype']}\n\n{measured_with(rows)}"
+
+
+def machine_name(row: Row) -> str:
+    """Device and threads."""
+    count = row["threads"]
+    return row["device_name"] + ("" if count is None else f", {count} thread{'s' if count > 1 else ''}")
+
+
+def measured_with(rows: Sequence[Row]) -> str:
+    """When, by what command, with what versions and sources."""
     versions = _all({", ".join(f"{name} {version}" for name, version in row["versions"].items()) for row in rows})
     sources = _all({(row["source"] or "unknown")[:12] for row in rows})
     return (
-        f"### {first['device_name']}{threads}, {first['dtype']}\n\n"
         f"Measured on {_all({row['date'] for row in rows})} by {_all(set(map(_command, rows)))}: {versions}; "
         f"sources {sources}."
     )

@@ -1,4 +1,4 @@
-"""Results as JSON lines: one row a case and peer."""
+"""Results as JSON lines: one row a case and peer; `record` says what of it, see `Case.record`."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from bertkernels.errors import InputError
 
 from . import environment
-from .case import BACKWARD, BOTH, Case
+from .case import BACKWARD, BOTH, GROWTH, MEMORY, PROFILE, TIMES, Case
 from .matrix_products import PRODUCTS
 from .measure import Measurement
 from .op_bench import COPY
@@ -19,18 +19,26 @@ from .timing import Timing
 Row = dict[str, object]
 
 # All rows of a case are measured together, and replaced together.
-_CASE = ("op", "size", "batch", "tokens", "text", "mode", "dtype", "device", "device_name", "threads")
+_CASE = ("record", "op", "size", "batch", "tokens", "text", "mode", "dtype", "device", "device_name", "threads")
 # What was measured with the same of these need not be measured anew.
 _SAME = ("device", "device_name", "threads", "versions", "source", "effort")
 _FIELDS = {
     **{name: str for name in ("op", "size", "mode", "dtype", "device", "device_name", "peer", "date", "effort")},
-    **{name: int for name in ("batch", "tokens", "calls")},
-    **{name: float for name in ("p20_us", "p50_us", "p80_us")},
-    **{"threads": (int, type(None)), "text": (str, type(None)), "source": (str, type(None))},
-    **{"floor": bool, "easier": bool, "versions": dict, "left_out": dict},
-    **{name: (int, type(None)) for name in ("bytes", "operations", "peak_bytes")},
-    **{name: (int, float, type(None)) for name in ("percent_of_copy_bandwidth", "percent_of_matrix_rate")},
-    **{name: (int, float, type(None)) for name in ("copy_gb_s", "matrix_gflop_s")},
+    **{name: int for name in ("batch", "tokens")},
+    **{"threads": (int, type(None)), "text": (str, type(None)), "source": (str, type(None)), "versions": dict},
+}
+_FIELDS_OF = {
+    TIMES: {
+        "calls": int,
+        **{name: float for name in ("p20_us", "p50_us", "p80_us")},
+        **{"floor": bool, "easier": bool, "left_out": dict},
+        **{name: (int, type(None)) for name in ("bytes", "operations", "peak_bytes")},
+        **{name: (int, float, type(None)) for name in ("percent_of_copy_bandwidth", "percent_of_matrix_rate")},
+        **{name: (int, float, type(None)) for name in ("copy_gb_s", "matrix_gflop_s")},
+    },
+    GROWTH: {"tokens_measured": list, "times_us": list, "peak_bytes": (int, type(None))},
+    MEMORY: {"peak_bytes": int, "kept_bytes": dict},
+    PROFILE: {"call_us": float, "kinds_us": dict, "products_us": dict},
 }
 
 
@@ -45,8 +53,14 @@ def default_file(device: str) -> Path:
     return Path("bertkernels_bench.jsonl") if root is None else root / "benchmarks" / "results" / f"{device}.jsonl"
 
 
+def shared_fields(case: Case, peer: str, made_with: Row, record: str | None = None) -> Row:
+    """The fields of every row: what was measured, of whom, with what."""
+    fields = {field: getattr(case, field) for field in ("op", "size", "batch", "tokens", "text", "mode", "dtype")}
+    return {"record": record or case.record} | fields | {"peer": peer} | made_with
+
+
 def to_rows(measurement: Measurement, made_with: Row, peaks: Mapping[str, int] | None = None) -> list[Row]:
-    """One row a peer; of a case with a backward pass two, the second for mode "backward".
+    """One row a peer; of a case with a backward pass two, the second for mode "backward"; and that of the profile.
 
     Times are in microseconds. `bytes` is what an ideal op moves, `operations` those of its matrix products. The
     percentages say how near a peer comes to the rate at which these bytes are copied, and to that of a large square
@@ -60,7 +74,18 @@ def to_rows(measurement: Measurement, made_with: Row, peaks: Mapping[str, int] |
     if case.mode == BOTH:
         backward = {peer: timing.second for peer, timing in measurement.timings.items()}
         rows += _rows_of_mode(measurement, replace(case, mode=BACKWARD), backward, made_with, {})
+    if measurement.profile is not None:
+        rows.append(_profile_row(measurement, made_with))
     return rows
+
+
+def _profile_row(measurement: Measurement, made_with: Row) -> Row:
+    profile = measurement.profile
+    return shared_fields(measurement.case, profile.peer, made_with, PROFILE) | {
+        "call_us": round(profile.call, 2),
+        "kinds_us": {kind: round(time, 2) for kind, time in profile.kinds.items()},
+        "products_us": {part: round(time, 2) for part, time in profile.products.items()},
+    }
 
 
 def _rows_of_mode(
@@ -77,15 +102,8 @@ def _rows_of_mode(
         return None if seconds is None else round(100 * seconds / (timing.p50 * 1e-6), 1)
 
     return [
-        {
-            "op": case.op,
-            "size": case.size,
-            "batch": case.batch,
-            "tokens": case.tokens,
-            "text": case.text,
-            "mode": case.mode,
-            "dtype": case.dtype,
-            "peer": peer,
+        shared_fields(case, peer, made_with)
+        | {
             "floor": peer in measurement.floors,
             "easier": peer in measurement.easier,
             "p20_us": round(timing.p20, 2),
@@ -100,7 +118,6 @@ def _rows_of_mode(
             "copy_gb_s": None if copy_seconds is None else round(moved / copy_seconds * 1e-9, 2),
             "matrix_gflop_s": None if matrix_rate is None else round(matrix_rate * 1e-9, 1),
             "left_out": measurement.left_out,
-            **made_with,
         }
         for peer, timing in timings.items()
     ]
@@ -109,17 +126,27 @@ def _rows_of_mode(
 def found(case: Case, rows: Iterable[Row], made_with: Row) -> list[Row]:
     """Of these rows those of this case that were measured on this machine with these sources, versions and effort."""
     modes = (BOTH, BACKWARD) if case.mode == BOTH else (case.mode,)
+    records = (TIMES, PROFILE) if case.record == TIMES else (case.record,)
     fields = {field: getattr(case, field) for field in ("op", "size", "batch", "tokens", "text", "dtype")}
     wanted = fields | {field: made_with[field] for field in _SAME}
-    return [row for row in rows if row["mode"] in modes and all(row[field] == wanted[field] for field in wanted)]
+    return [
+        row
+        for row in rows
+        if row["record"] in records and row["mode"] in modes and all(row[field] == wanted[field] for field in wanted)
+    ]
 
 
 def is_measured(case: Case, rows: Iterable[Row], made_with: Row) -> bool:
-    """Whether these rows hold all peers of this case, and their memory if it asks for that, measured so."""
+    """Whether these rows hold all peers of this case, and memory and profile if it asks for that, measured so."""
     there = found(case, rows, made_with)
-    peers = {row["peer"] for row in there}.union(*(row["left_out"] for row in there))
-    has_memory = any(row["peak_bytes"] is not None for row in there)
-    return peers >= set(bench_of(case).names(case)) and (has_memory or not case.memory)
+    if case.record != TIMES:
+        return bool(there)
+    timed = [row for row in there if row["record"] == TIMES]
+    peers = {row["peer"] for row in timed}.union(*(row["left_out"] for row in timed))
+    has_memory = any(row["peak_bytes"] is not None for row in timed)
+    has_profile = len(timed) < len(there)
+    complete = peers >= set(bench_of(case).names(case))
+    return complete and (has_memory or not case.memory) and (has_profile or not case.profile)
 
 
 def read(path: Path) -> list[Row]:
@@ -143,7 +170,11 @@ def _row(path: Path, number: int, line: str) -> Row:
         raise InputError(f"{path}, line {number}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise InputError(f"{path}, line {number}: expected an object with the fields of a result")
-    for field, kind in _FIELDS.items():
+    record = row.setdefault("record", TIMES)  # files of before there were others
+    if not isinstance(record, str) or record not in _FIELDS_OF:
+        known = ", ".join(_FIELDS_OF)
+        raise InputError(f"{path}, line {number}: field 'record' must be one of {known}, got {record!r}")
+    for field, kind in (_FIELDS | _FIELDS_OF[record]).items():
         if field not in row:
             raise InputError(f"{path}, line {number}: field {field!r} is missing; is this a file of results?")
         value = float(row[field]) if kind is float and type(row[field]) is int else row[field]

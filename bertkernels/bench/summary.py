@@ -5,39 +5,45 @@ from collections.abc import Iterable, Sequence
 from . import ENCODERS
 from .case import BOTH, FORWARD
 from .comparison import Comparison, comparisons
+from .limits import Outcome
+from .limits_table import check, counted
 from .op_bench import HUGGING_FACE, HUGGING_FACE_COMPILED
-from .report import LOSES, duration, machine, machines, optional, table, three_digits
+from .report import LOSES, duration, machine, machine_name, machines, optional, table, three_digits
 from .results import Row
-from .select import MAIN_SIZES, SHAPES
+from .select import DTYPES, MAIN_SIZES, SHAPES
 
 NO_GPU = "Not measured on a GPU yet."
 
 
 def summary(rows: Iterable[Row], picture: str | None = None, details: str | None = None) -> str:
-    """Short tables of these rows.
+    """Short tables of these rows, those in the device's own dtype.
 
     Args:
         picture: Markdown of a picture to show above them.
         details: link to the page that holds all results.
     """
-    rows = list(rows)
+    all_rows = list(rows)
+    rows = [row for row in all_rows if row["dtype"] == DTYPES[row["device"]]]
     parts = [picture] if picture else []
     for group in machines(rows):
         parts += [machine(group), _legend(group)]
         cases = main_cases(group)
         parts += [_table(cases, encoders) for encoders in (False, True) if _of_kind(cases, encoders)]
         parts.append(_lost(group, details))
+    parts += [_limits(group, outcomes, details) for group, outcomes in check(all_rows)]
     if not any(row["device"] == "cuda" for row in rows):
         parts.append(NO_GPU)
     return "\n\n".join(parts) + "\n"
 
 
 def main_cases(rows: Iterable[Row]) -> list[Comparison]:
-    """Small and base, at the first shape and on padded batches, forward and forward+backward."""
+    """Small and base in the device's own dtype, at the first shape and on padded batches, forward and
+    forward+backward."""
     return [
         case
         for case in comparisons(rows)
         if case.row["size"] in MAIN_SIZES
+        and case.row["dtype"] == DTYPES[case.row["device"]]
         and case.row["mode"] in (FORWARD, BOTH)
         and (case.row["text"] is not None or (case.row["batch"], case.row["tokens"]) == SHAPES[case.row["device"]][0])
     ]
@@ -84,6 +90,11 @@ def _cells(line: dict[str, Comparison], modes: Iterable[str]) -> Iterable[str]:
             speedup = case.speedup(peer)
             yield "–" if speedup is None else f"{three_digits(speedup)}×"
         yield optional(case.over_floor)
+
+
+def _limits(rows: Sequence[Row], outcomes: Sequence[Outcome], details: str | None) -> str:
+    where = f" ([all of them, and why]({details}#limits))" if details else ""
+    return f"{counted(outcomes)} on {machine_name(rows[0])}{where}."
 
 
 def _lost(rows: Sequence[Row], details: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import NoReturn
 from bertkernels.bench import OPS
 from bertkernels.errors import InputError
 
-_MEASURING = "ops quick device no_compile output fresh"  # options of a run
+_MEASURING = "ops quick device threads no_compile output fresh"  # options of a run
 
 
 class _Parser(argparse.ArgumentParser):
@@ -17,13 +17,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(argv: list[str]) -> int:
-    """Measures, or with --limits checks limits, or with --report makes tables of earlier results."""
+    """Measures, or with --report makes tables of earlier results; with --limits shows what was reached of them."""
     arguments = _parse(argv)
     if arguments.report:
         return _report(arguments)
     _check_device(arguments.device)
-    if arguments.limits:
-        return _limits(arguments)
     return _measure(arguments)
 
 
@@ -32,7 +30,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS, metavar="OP", help=f"of {', '.join(OPS)}")
     parser.add_argument("--quick", action="store_true", help="one shape an op, under a minute; nothing is written")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; with --limits 2)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument("--no-compile", action="store_true", help="leave out peers that go through torch.compile")
     parser.add_argument(
         "--output",
@@ -43,7 +41,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--fresh", action="store_true", help="measure also what the file already holds of these sources"
     )
-    parser.add_argument("--limits", action="store_true", help="check the limits; exit code 1 where one is missed")
+    parser.add_argument(
+        "--limits", action="store_true", help="show the limits and what is reached; exit code 1 where one is missed"
+    )
     parser.add_argument("--report", nargs="+", type=Path, metavar="FILE", help="measure nothing: tables of these files")
     parser.add_argument("--update", type=Path, metavar="README.md", help="with --report: replace a page's short tables")
     parser.add_argument("--details", type=Path, metavar="FILE.md", help="with --report: replace a page's full tables")
@@ -55,9 +55,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         if getattr(arguments, option) and not arguments.report:
             raise InputError(f"--{option} goes with --report FILE")
     if arguments.report:
-        _refuse("--report measures nothing", arguments, parser, _MEASURING + " threads limits")
-    if arguments.limits:
-        _refuse("--limits measures what its limits are about", arguments, parser, "ops quick no_compile output fresh")
+        _refuse("--report measures nothing", arguments, parser, _MEASURING)
     return arguments
 
 
@@ -95,24 +93,21 @@ def _measure(arguments: argparse.Namespace) -> int:
         kept = f"what was measured is in {path}, and the same command goes on from there" if path else "nothing is kept"
         print(f"\nbertkernels bench: stopped; {kept}", file=sys.stderr)
         return 130
-    print(markdown(outcome.rows), end="")
+    missed = _limits(outcome.rows) if arguments.limits else 0
+    if not arguments.limits:
+        print(markdown(outcome.rows), end="")
     print(f"\nResults: {path}" if path else "\nNothing was written: a quick run measures little (--output keeps it).")
     if outcome.disagreements:
         print(f"bertkernels bench: peers disagreed in {outcome.disagreements} of {len(cases)} cases", file=sys.stderr)
-    return 1 if outcome.disagreements else 0
+    return 1 if outcome.disagreements or missed else 0
 
 
-def _limits(arguments: argparse.Namespace) -> int:
-    from bertkernels.bench import gpu_limits
-    from bertkernels.bench.limits import check_limits, table
+def _limits(rows: list[dict]) -> int:
+    """Prints what these rows say of the limits; how many are missed."""
+    from bertkernels.bench import limits_table
 
-    on_gpu = arguments.device == "cuda"
-    outcomes = []
-    for outcome in gpu_limits.check() if on_gpu else check_limits(threads=arguments.threads or 2):
-        outcomes.append(outcome)
-        print(f"{outcome.limit.label}: {outcome.ratio:.2f}", file=sys.stderr, flush=True)
-    print(table(outcomes))
-    return 0 if all(outcome.reached for outcome in outcomes) else 1
+    print(limits_table.markdown(rows), end="")
+    return sum(outcome.missed for _, outcomes in limits_table.check(rows) for outcome in outcomes)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -124,6 +119,8 @@ def _report(arguments: argparse.Namespace) -> int:
     if not rows:
         raise InputError(f"{', '.join(map(str, arguments.report))}: no results in there")
     text = pages.write(rows, arguments.update, arguments.details, arguments.plot)
+    if arguments.limits:
+        return 1 if _limits(rows) else 0
     if arguments.update is None:
         print(text, end="")
     return 0

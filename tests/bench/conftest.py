@@ -7,6 +7,7 @@ import pytest
 def make_row():
     def make(peer: str, p50_us: float, **changes) -> dict:
         row = {
+            "record": "times",
             "op": "light_conv",
             "size": "base",
             "batch": 8,

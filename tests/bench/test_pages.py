@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bertkernels.bench import results
+from bertkernels.bench import limits_table, results
 from bertkernels.bench.details import details
 from bertkernels.bench.pages import write
-from bertkernels.bench.report import BEGIN, END
+from bertkernels.bench.report import BENCH, LIMITS, markers
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "benchmarks" / "results" / f"{device}.jsonl" for device in ("cpu", "cuda")]
@@ -24,15 +24,20 @@ def committed() -> list[dict]:
     return rows
 
 
-def _between_markers(text: str) -> str:
-    return text.split(BEGIN)[1].split(END)[0].removeprefix("\n")
+def _page(*names: str) -> str:
+    return "".join("{}\nold\n{}\n".format(*markers(name)) for name in names)
+
+
+def _between_markers(text: str) -> list[str]:
+    pairs = [markers(name) for name in (LIMITS, BENCH) if markers(name)[0] in text]
+    return [text.split(begin)[1].split(end)[0].removeprefix("\n") for begin, end in pairs]
 
 
 def test_the_pages_are_what_the_committed_results_give(committed, tmp_path):
     (tmp_path / "docs").mkdir()
     pages = [tmp_path / "README.md", tmp_path / "docs" / "performance.md"]
-    for page in pages:
-        page.write_text(f"{BEGIN}\n{END}\n")
+    for page, names in zip(pages, ([BENCH], [LIMITS, BENCH]), strict=True):
+        page.write_text(_page(*names))
     write(committed, *pages, tmp_path / PLOTS[0])
     for page, ours in zip(pages, (README, DETAILS), strict=True):
         assert _between_markers(ours.read_text(encoding="utf-8")) == _between_markers(
@@ -52,10 +57,12 @@ def _texts(picture: Path) -> list[str]:
 def test_links_are_seen_from_the_short_page(committed, tmp_path):
     short, full = tmp_path / "pages" / "short.md", tmp_path / "full.md"
     short.parent.mkdir()
-    for page in (short, full):
-        page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    for page, names in ((short, [BENCH]), (full, [LIMITS, BENCH])):
+        page.write_text(f"above\n{_page(*names)}below\n")
     text = write(committed, short, full, tmp_path / "pictures" / "speed.svg")
-    assert short.read_text() == f"above\n{BEGIN}\n{text}{END}\nbelow\n"
-    assert full.read_text() == f"above\n{BEGIN}\n{details(committed)}{END}\nbelow\n"
-    assert "(../full.md)" in text and 'src="../pictures/speed.svg"' in text
+    begin, end = markers(BENCH)
+    assert short.read_text() == f"above\n{begin}\n{text}{end}\nbelow\n"
+    assert _between_markers(full.read_text()) == [limits_table.markdown(committed), details(committed)]
+    assert full.read_text().startswith("above\n") and full.read_text().endswith("below\n")
+    assert "(../full.md)" in text and "(../full.md#limits)" in text and 'src="../pictures/speed.svg"' in text
     assert (tmp_path / "pictures" / "speed-dark.svg").exists()

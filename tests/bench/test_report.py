@@ -1,7 +1,9 @@
 import pytest
 
-from bertkernels.bench.report import BEGIN, END, duration, markdown, update
+from bertkernels.bench.report import BENCH, LIMITS, duration, markdown, markers, update
 from bertkernels.errors import InputError
+
+BEGIN, END = markers(BENCH)
 
 
 @pytest.fixture
@@ -76,6 +78,13 @@ def test_update_replaces_what_stands_between_the_markers(tmp_path):
     update(path, "new\n")
     update(path, "newer\n")
     assert path.read_text() == f"before\n{BEGIN}\nnewer\n{END}\nafter\n"
+
+
+def test_each_pair_of_markers_is_its_own(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("{}\n{}\n".format(*markers(LIMITS)) + f"{BEGIN}\nkept\n{END}\n")
+    update(path, "reached\n", LIMITS)
+    assert path.read_text() == "{}\nreached\n{}\n".format(*markers(LIMITS)) + f"{BEGIN}\nkept\n{END}\n"
 
 
 @pytest.mark.parametrize("content", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])

@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from bertkernels.bench import environment, light_conv, linear, results
+from bertkernels.bench import encoder, environment, light_conv, linear, results
 from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, Case
 from bertkernels.bench.measure import Measurement
+from bertkernels.bench.profile import Profile
 from bertkernels.bench.timing import Timing
 from bertkernels.errors import InputError
 
@@ -94,8 +95,33 @@ def test_a_case_is_there_with_all_its_peers_or_the_reason_why_one_is_missing(mea
     assert not results.is_measured(replace(compiled, mode=BOTH), rows, MADE_WITH)
 
 
-def test_ratio(measurement):
-    assert measurement.ratio("Hugging Face", "bertkernels (cpu)") == 20
+def test_a_profile_is_a_row_of_its_case(measurement):
+    case = Case("encoder", "small", 8, 128, profile=True)
+    timings = {name: Timing(1, 1, 1, 1) for name in encoder.BENCH.names(case)}
+    profile = Profile("patched", 100.0, {"matrix products": 80.0}, {"mixed sub-layers": 30.0})
+    whole = replace(measurement, case=case, timings=timings, profile=profile)
+    rows = results.to_rows(whole, MADE_WITH)
+    assert [row["record"] for row in rows] == ["times"] * len(timings) + ["profile"]
+    assert rows[-1]["call_us"] == 100 and rows[-1]["kinds_us"] == {"matrix products": 80}
+    assert rows[-1]["products_us"] == {"mixed sub-layers": 30} and rows[-1]["peer"] == "patched"
+    assert results.found(case, rows, MADE_WITH) == rows and results.is_measured(case, rows, MADE_WITH)
+    assert not results.is_measured(case, rows[:-1], MADE_WITH)
+    assert results.is_measured(replace(case, profile=False), rows[:-1], MADE_WITH)
+
+
+def test_records_of_other_kinds_are_cases_of_their_own(make_row):
+    growth = Case("light_conv", "base", 1, 256, record="growth")
+    row = results.shared_fields(growth, "copy", MADE_WITH) | {"tokens_measured": [128, 256], "times_us": [1.0, 2.0]}
+    times = make_row("copy", 1, batch=1, tokens=256, **MADE_WITH)
+    assert results.is_measured(growth, [row], MADE_WITH) and not results.is_measured(growth, [times], MADE_WITH)
+    assert results.merged([times], [row]) == [times, row]
+
+
+def test_files_of_before_there_were_other_records_are_read(make_row, tmp_path):
+    row = make_row("x", 1)
+    path = tmp_path / "old.jsonl"
+    results.write(path, [{field: value for field, value in row.items() if field != "record"}])
+    assert results.read(path) == [row]
 
 
 def test_a_case_measured_anew_replaces_all_its_rows(make_row):
@@ -131,6 +157,8 @@ def test_source_hash_changes_with_the_sources(tmp_path, monkeypatch):
         ("{", "line 2: not JSON"),
         ("[]", "line 2: expected an object"),
         ('{"op": "light_conv"}', "line 2: field 'size' is missing"),
+        ('{"record": "dreams"}', "line 2: field 'record' must be one of times, growth, memory, profile, got 'dreams'"),
+        ('{"record": []}', "line 2: field 'record' must be one of"),
     ],
 )
 def test_a_bad_line_is_named(line, message, make_row, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from bertkernels.bench import measure, results, run
+from bertkernels.bench import growth, measure, results, run
 from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, Case, Disagreement
 from bertkernels.bench.measure import FULL, QUICK, Measurement
 from bertkernels.bench.select import bench_of
@@ -113,3 +113,24 @@ def test_a_figure_of_memory_that_cannot_be_had_does_not_end_the_run(measured, mo
     monkeypatch.setattr(run, "can_measure", lambda: True)
     outcome = run.run([Case("light_conv", "base", 8, 128, memory=True)], FULL, "cpu")
     assert outcome.rows and "no figures: out of memory" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not run.can_measure(), reason="this system does not tell a process its peak memory")
+def test_growth_and_memory_are_records_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(growth, "_SECONDS", 0.0)
+    cases = [
+        Case("depthwise_conv", "small", 1, 256, record="growth"),
+        Case("encoder", "small", 1, 16, BOTH, record="memory"),
+    ]
+    path = tmp_path / "out.jsonl"
+    outcome = run.run(cases, QUICK, "cpu", path)
+    assert results.read(path) == outcome.rows
+    grown = {row["peer"]: row for row in outcome.rows if row["record"] == "growth"}
+    assert all(row["tokens_measured"] == [128, 256] and min(row["times_us"]) > 0 for row in grown.values())
+    ours = bench_of(cases[0]).best(cases[0])
+    assert grown.keys() == {ours, "our kernel alone", "copy of the same bytes"}
+    assert grown[ours]["peak_bytes"] is not None and grown["our kernel alone"]["peak_bytes"] is None
+    memory = {row["peer"]: row for row in outcome.rows if row["record"] == "memory"}
+    assert memory.keys() == {"Hugging Face", "patched"}
+    assert all(0 < sum(row["kept_bytes"].values()) and row["peak_bytes"] > 0 for row in memory.values())
+    assert run.run(cases, QUICK, "cpu", path).rows == outcome.rows  # not measured again

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from bertkernels.bench import limits, measure, results, select
+from bertkernels.bench import measure, results, select
 from bertkernels.bench.case import BACKWARD, BOTH, FORWARD, Case, Disagreement
-from bertkernels.bench.limits import LIMITS, Outcome
 from bertkernels.cli.main import main
 
 
@@ -107,6 +106,7 @@ def test_report_of_several_files_updates_pages_and_draws(tiny_cases, tmp_path, c
     readme, details, plot = tmp_path / "README.md", tmp_path / "all.md", tmp_path / "pictures" / "speed.svg"
     for page in (readme, details):
         page.write_text("# Title\n<!-- bench:begin -->\n<!-- bench:end -->\n")
+    details.write_text(f"<!-- limits:begin -->\n<!-- limits:end -->\n{details.read_text()}")
     options = ["--update", str(readme), "--details", str(details), "--plot", str(plot)]
     assert main(["bench", "--report", str(path), str(other), *options]) == 0
     assert capsys.readouterr().out == ""
@@ -115,13 +115,23 @@ def test_report_of_several_files_updates_pages_and_draws(tiny_cases, tmp_path, c
     assert plot.exists()
 
 
-@pytest.mark.parametrize(("ratio", "code", "verdict"), [(1000.0, 0, "ok"), (1.0, 1, "missed")])
-def test_limits_decide_the_exit_code(monkeypatch, capsys, ratio, code, verdict):
-    monkeypatch.setattr(
-        limits, "check_limits", lambda threads: [Outcome(next(limit for limit in LIMITS if limit.at_least), ratio)]
-    )
-    assert main(["bench", "--limits"]) == code
-    assert capsys.readouterr().out.strip().endswith(f"| {verdict} |")
+@pytest.mark.parametrize(("time", "code", "verdict"), [(1e-3, 0, "0 missed"), (1e9, 1, "3 missed")])
+def test_limits_of_earlier_results_decide_the_exit_code(time, code, verdict, tmp_path, capsys, tiny_cases):
+    path = tmp_path / "a.jsonl"
+    main(["bench", "--threads", "1", "--output", str(path)])
+    rows = [row | {"size": "base", "batch": 8, "tokens": 128} for row in results.read(path)]
+    ours = [row["peer"].startswith("bertkernels (") for row in rows]
+    results.write(path, [row | {"p50_us": time if own else 1.0} for row, own in zip(rows, ours, strict=True)])
+    capsys.readouterr()
+    assert main(["bench", "--report", str(path), "--limits"]) == code
+    printed = capsys.readouterr().out
+    assert verdict in printed and "#### Convolutions" in printed and "not measured" in printed
+
+
+def test_a_run_shows_the_limits_of_what_it_measured(tiny_cases, tmp_path, capsys):
+    assert main(["bench", "--threads", "1", "--limits", "--output", str(tmp_path / "a.jsonl")]) == 0
+    printed = capsys.readouterr().out
+    assert "### Limits on " in printed and " 0 missed" in printed and "| small | B1·T8 |" not in printed
 
 
 @pytest.mark.parametrize(
@@ -133,10 +143,8 @@ def test_limits_decide_the_exit_code(monkeypatch, capsys, ratio, code, verdict):
         (["--update", "README.md"], "--update goes with --report"),
         (["--plot", "x.png"], "--plot goes with --report"),
         (["--details", "x.md"], "--details goes with --report"),
-        (["--limits", "--no-compile"], "--no-compile does not go with it"),
         (["--report", "x.jsonl", "--threads", "2"], "--threads does not go with it"),
         (["--report", "x.jsonl", "--fresh"], "--fresh does not go with it"),
-        (["--limits", "--fresh"], "--fresh does not go with it"),
         (["--report", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--quickly"], "--quickly"),
     ],
