@@ -1,12 +1,14 @@
-// depthwise_conv on the CPU. Work is cut into strips of channels and blocks of tokens. The rows that a block's windows
-// reach are copied to a tile, widened, with zeros for tokens outside their sequence; so one plain loop convolves, whatever
-// the dtype, the strides and the bounds. The tile stays in the nearest cache while each row of it is read K times.
+// depthwise_conv on the CPU. A thread takes a run of tokens and goes through them a few at a time, all channels of those
+// before the next few, so that memory is read and written as it lies. For a vector of channels it holds the kernels and
+// the sums of these tokens in registers and reads each row of their windows once. Rows outside a sequence are read from
+// one of zeros, and rows of 16-bit numbers from a widened copy: so one plain loop convolves, whatever dtype and bounds.
 //
 // The gradient of x is the convolution of the output's gradient with the kernels reversed. Gradients of weight and bias
 // are summed in two stages: over the tokens of a block, then over the blocks in order. Where blocks begin depends on the
 // sizes alone, so results do not depend on the number of threads.
 #include "depthwise_conv.h"
 
+#include "columns.h"
 #include "integers.h"
 #include "scratch.h"
 #include "segments.h"
@@ -16,290 +18,385 @@ namespace bertkernels {
 namespace BERTKERNELS_ISA {
 namespace {
 
-constexpr std::int64_t kBlock = 64;       // tokens a tile
-constexpr std::int64_t kGroup = 8;        // tokens whose sums are in registers together
-constexpr std::int64_t kSumBlock = 256;   // least number of tokens a block of the first stage
-constexpr std::int64_t kSumBlocks = 128;  // largest number of such blocks
-constexpr int kTapGroup = 8;              // taps whose sums are in registers together
+constexpr std::int64_t kBlock = 64;                         // tokens whose rows are widened together
+constexpr int kGroup = kVectorBytes == 64 ? 8 : 4;          // tokens whose sums are in registers together
+constexpr std::int64_t kSumBlock = 256;                     // least number of tokens a block of the first stage
+constexpr std::int64_t kSumBlocks = 128;                    // largest number of such blocks
+constexpr std::int64_t kSumStrip = 256, kLeastStrip = 64;   // channels that are summed together
 
-template <typename A>
-constexpr std::int64_t kStrip = 256 / sizeof(A);  // channels a strip
+// Channels whose rows are read together: all of them in place, or as many as a widened copy in the nearest cache has.
+template <typename T, typename A>
+inline std::int64_t strip_of(std::int64_t channels, std::int64_t most) {
+  return smaller(channels, sizeof(T) == sizeof(A) ? most : kLeastStrip);
+}
 
 template <typename T>
 inline T* row_of(const Operand& x, std::int64_t batch, std::int64_t token, std::int64_t channel) {
   return static_cast<T*>(x.data) + batch * x.batch + token * x.token + channel;
 }
 
-// Copies `width` channels of one token; the row's remaining channels become zeros.
+// A strip of the rows of some tokens of a segment's sequence, `width` channels from `channel` on.
 template <typename T, typename A>
-inline void widen_strip(const T* from, std::int64_t width, A* to) {
-  if (width == kStrip<A>) return widen_row(from, to, kStrip<A>);
-  widen_row(from, to, width);
-  for (std::int64_t c = width; c < kStrip<A>; ++c) to[c] = A(0);
-}
-
-// Rows of tokens first, …, first + count - 1 into `tile` [count, strip]; zeros for those outside the sequence.
-template <typename T, typename A>
-void load_tile(const Operand& x, const Segment& s, std::int64_t first, std::int64_t count, std::int64_t channel,
-               std::int64_t width, A* tile) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t token = first + i;
-    A* row = tile + i * kStrip<A>;
-    if (token >= s.begin && token < s.end) {
-      widen_strip(row_of<const T>(x, s.batch, token, channel), width, row);
+class Rows {
+ public:
+  // Those of tokens first ≤ t < last. `copy` [last - first, width] is used where they cannot be read in place; `zeros`
+  // [width] stands for rows outside the sequence.
+  Rows(const Operand& x, const Segment& s, std::int64_t first, std::int64_t last, std::int64_t channel,
+       std::int64_t width, A* copy, const A* zeros)
+      : first_(larger(first, s.begin)), last_(smaller(last, s.end)), zeros_(zeros) {
+    if constexpr (sizeof(T) == sizeof(A)) {
+      base_ = row_of<A>(x, s.batch, 0, channel);
+      stride_ = x.token;
     } else {
-      for (std::int64_t c = 0; c < kStrip<A>; ++c) row[c] = A(0);
+      for (std::int64_t t = first_; t < last_; ++t) {
+        widen_row(row_of<const T>(x, s.batch, t, channel), copy + (t - first_) * width, width);
+      }
+      base_ = copy - first_ * width;
+      stride_ = width;
     }
   }
+
+  // Pointers to `count` rows from token t on.
+  void point(std::int64_t t, std::int64_t count, const A** rows) const {
+    for (std::int64_t i = 0; i < count; ++i) {
+      rows[i] = t + i >= first_ && t + i < last_ ? base_ + (t + i) * stride_ : zeros_;
+    }
+  }
+
+ private:
+  std::int64_t first_, last_, stride_;
+  const A* zeros_;
+  const A* base_;
+};
+
+// Calls run(K) with the number of taps as a constant where it is a usual one: all K weights are then held in registers. 0
+// stands for any other number.
+template <int K>
+struct Taps {
+  static constexpr int count = K;
+};
+template <typename Run>
+inline void with_taps(std::int64_t taps, Run run) {
+  switch (taps) {
+    case 3:
+      return run(Taps<3>());
+    case 5:
+      return run(Taps<5>());
+    case 7:
+      return run(Taps<7>());
+    case 9:
+      return run(Taps<9>());
+    default:
+      return run(Taps<0>());
+  }
 }
 
-// The kernels as [strips, K, strip], widened, last tap first if `reversed`.
-template <typename T, typename A>
-void load_weights(const DepthwiseConvShape& shape, const Operand& weight, bool reversed, A* weights) {
-  const std::int64_t taps = shape.taps, step = reversed ? -1 : 1;
-  for (std::int64_t c = 0; c < shape.channels; ++c) {
-    const T* row = row_of<const T>(weight, 0, c, reversed ? taps - 1 : 0);
-    A* to = weights + c / kStrip<A> * kStrip<A> * taps + c % kStrip<A>;
-    for (std::int64_t k = 0; k < taps; ++k) to[k * kStrip<A>] = widen(row[k * step]);
-  }
-  const std::int64_t used = shape.channels % kStrip<A>;  // of the last strip, 0 if all
-  A* last = weights + (shape.channels - used) * taps;
-  for (std::int64_t k = 0; k < taps && used > 0; ++k) {
-    for (std::int64_t c = used; c < kStrip<A>; ++c) last[k * kStrip<A> + c] = A(0);
-  }
-}
-
-// to[t, c] = bias[c] + Σ_k weights[k, c] · tile[t + k, c] for a group of tokens and a strip of channels.
-template <typename A>
-inline void convolve_group(const A* tile, const A* weights, const A* bias, std::int64_t taps, A* to,
-                           std::int64_t stride) {
+// sums[p] += Σ_k weights[k · step] · rows[p + k] at channel c and its neighbours.
+template <int K, typename A>
+__attribute__((always_inline)) inline void convolve_vector(const A* const* rows, std::int64_t c, const A* weights,
+                                                           std::int64_t step, std::int64_t taps,
+                                                           typename Vector<A>::type* sums) {
   using V = typename Vector<A>::type;
-  for (std::int64_t c = 0; c < kStrip<A>; c += Vector<A>::lanes) {
-    const V start = load(bias + c);
-    V sums[kGroup];
+  if constexpr (K > 0) {
+    V weight[K];
+#pragma GCC unroll 16
+    for (int k = 0; k < K; ++k) weight[k] = load(weights + k * step);
+#pragma GCC unroll 32
+    for (int r = 0; r < kGroup + K - 1; ++r) {
+      const V x = load(rows[r] + c);
 #pragma GCC unroll 8
-    for (int t = 0; t < kGroup; ++t) sums[t] = start;
-    for (std::int64_t k = 0; k < taps; ++k) {
-      const V weight = load(weights + k * kStrip<A> + c);
-      const A* rows = tile + k * kStrip<A> + c;
-#pragma GCC unroll 8
-      for (int t = 0; t < kGroup; ++t) sums[t] += load(rows + t * kStrip<A>) * weight;
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < kGroup; ++t) store(to + t * stride + c, sums[t]);
-  }
-}
-
-// Where whole strips of sums may be written to directly: outputs of the type that sums are kept in.
-inline float* directly(float* to) { return to; }
-inline double* directly(double* to) { return to; }
-inline float* directly(BFloat16*) { return nullptr; }
-inline float* directly(Float16*) { return nullptr; }
-
-template <typename T, typename A>
-struct Convolution {
-  const DepthwiseConvShape& shape;
-  const Operand& from;
-  const Operand& to;
-  std::int64_t left;  // tokens before its own that a token reads
-  const A* weights;   // [strips, K, strip]
-  const A* bias;      // [strips, strip]
-
-  // One segment and strip. Scratch: `tile` [kBlock + K - 1, strip], `sums` [kGroup, strip].
-  void run(const Segment& s, std::int64_t strip, A* tile, A* sums) const {
-    const std::int64_t taps = shape.taps, channel = strip * kStrip<A>;
-    const std::int64_t width = smaller(kStrip<A>, shape.channels - channel);
-    const std::int64_t real = larger(0, smaller(s.count, s.end - s.token));
-    const std::int64_t groups = ceil_div(real, kGroup);
-    if (groups > 0) {
-      load_tile<T>(from, s, s.token - left, groups * kGroup + taps - 1, channel, width, tile);
-    }
-    for (std::int64_t t = 0; t < real; t += kGroup) {
-      T* out = row_of<T>(to, s.batch, s.token + t, channel);
-      A* whole = width == kStrip<A> && t + kGroup <= real ? directly(out) : nullptr;
-      convolve_group(tile + t * kStrip<A>, weights + channel * taps, bias + channel, taps,
-                     whole != nullptr ? whole : sums, whole != nullptr ? to.token : kStrip<A>);
-      if (whole != nullptr) continue;
-      for (std::int64_t i = 0; i < smaller(kGroup, real - t); ++i) {
-        narrow_row(sums + i * kStrip<A>, out + i * to.token, width);
+      for (int p = 0; p < kGroup; ++p) {
+        if (p <= r && r < p + K) sums[p] += x * weight[r - p];
       }
     }
-    for (std::int64_t t = real; t < s.count; ++t) {
-      T* out = row_of<T>(to, s.batch, s.token + t, channel);
-      for (std::int64_t c = 0; c < width; ++c) out[c] = T{};
+  } else {
+    for (std::int64_t k = 0; k < taps; ++k) {
+      const V weight = load(weights + k * step);
+#pragma GCC unroll 8
+      for (int p = 0; p < kGroup; ++p) sums[p] += load(rows[p + k] + c) * weight;
     }
   }
+}
+
+// Into a row of the storage type.
+template <typename A>
+inline void store_as(A* to, typename Vector<A>::type v) {
+  store(to, v);
+}
+template <typename T>
+inline void store_as(T* to, Vector<float>::type v) {
+  float values[Vector<float>::lanes];
+  store(values, v);
+  narrow_row(values, to, Vector<float>::lanes);
+}
+
+template <typename A>
+struct Kernels {
+  const A* weights;   // of tap 0, [C]
+  std::int64_t step;  // from tap to tap
+  const A* bias;      // [C]
+  std::int64_t taps;
 };
+
+// Sums of the first `count` of kGroup tokens, for `width` channels from `channel` on; rows [kGroup + K - 1] begin there.
+template <int K, typename T, typename A>
+void convolve_group(const Kernels<A>& kernels, const A* const* rows, std::int64_t channel, std::int64_t width,
+                    std::int64_t count, T* to, std::int64_t stride) {
+  constexpr int lanes = Vector<A>::lanes;
+  const A *weights = kernels.weights + channel, *bias = kernels.bias + channel;
+  if (width < lanes) {
+    for (std::int64_t p = 0; p < count; ++p) {
+      for (std::int64_t c = 0; c < width; ++c) {
+        A sum = bias[c];
+        for (std::int64_t k = 0; k < kernels.taps; ++k) sum += rows[p + k][c] * weights[k * kernels.step + c];
+        narrow(sum, to + p * stride + c);
+      }
+    }
+    return;
+  }
+  for (std::int64_t i = 0; i < width; i += lanes) {
+    const std::int64_t c = smaller(i, width - lanes);  // the last vector does some channels of the one before it again
+    typename Vector<A>::type sums[kGroup];
+    const auto start = load(bias + c);
+#pragma GCC unroll 8
+    for (int p = 0; p < kGroup; ++p) sums[p] = start;
+    convolve_vector<K>(rows, c, weights + c, kernels.step, kernels.taps, sums);
+#pragma GCC unroll 8
+    for (int p = 0; p < kGroup; ++p) {
+      if (p < count) store_as(to + p * stride + c, sums[p]);
+    }
+  }
+}
+
+// Convolves one segment, of no more than kBlock tokens, of which each reads `left` before its own.
+template <int K, typename T, typename A>
+void convolve_segment(const Kernels<A>& kernels, const Operand& from, const Operand& to, const Segment& s,
+                      std::int64_t left, std::int64_t channels, const A** rows, const A* zeros, A* copy) {
+  const std::int64_t real_end = larger(s.token, smaller(s.token + s.count, s.end));
+  const std::int64_t strip = strip_of<T, A>(channels, channels), right = kernels.taps - 1 - left;
+  for (std::int64_t channel = 0; channel < channels; channel += strip) {
+    const std::int64_t width = smaller(strip, channels - channel);
+    const Rows<T, A> inputs(from, s, s.token - left, real_end + right, channel, width, copy, zeros);
+    for (std::int64_t t = s.token; t < real_end; t += kGroup) {
+      inputs.point(t - left, kGroup + kernels.taps - 1, rows);
+      convolve_group<K>(kernels, rows, channel, width, smaller(kGroup, real_end - t),
+                        row_of<T>(to, s.batch, t, channel), to.token);
+    }
+  }
+  for (std::int64_t t = real_end; t < s.token + s.count; ++t) {
+    T* out = row_of<T>(to, s.batch, t, 0);
+    for (std::int64_t c = 0; c < channels; ++c) out[c] = T{};
+  }
+}
+
+// Memory for one thread, cut up in the order in which it is asked for.
+template <typename A>
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t count) : memory_(allocate<A>(count)), next_(memory_) {}
+  ~Scratch() { free(memory_); }
+  Scratch(const Scratch&) = delete;
+  bool exhausted() const { return memory_ == nullptr; }
+  A* take(std::int64_t count) {
+    A* taken = next_;
+    next_ += count;
+    return taken;
+  }
+  A* zeros(std::int64_t count) {
+    A* taken = take(count);
+    for (std::int64_t i = 0; i < count; ++i) taken[i] = A(0);
+    return taken;
+  }
+
+ private:
+  A *memory_, *next_;
+};
+
+// In units of A: room for `count` pointers.
+template <typename A>
+constexpr std::int64_t pointers(std::int64_t count) {
+  return ceil_div(count * sizeof(A*), sizeof(A));
+}
 
 // Convolves all of `from` into `to`. False: out of memory.
 template <typename T, typename A>
 bool convolve(const DepthwiseConvShape& shape, const Operand& from, const Operand& weight, const void* bias,
               bool reversed, const Operand& to, int threads) {
-  const std::int64_t tokens = flat_tokens(shape.sequences), strips = ceil_div(shape.channels, kStrip<A>);
-  const std::int64_t tasks = ceil_div(tokens, kBlock) * strips;
-  const int most = static_cast<int>(smaller(tasks, threads));
-  const std::int64_t left = shape.causal ? shape.taps - 1 : (shape.taps - 1) / 2;
-  const std::int64_t padded = strips * kStrip<A>;
-
-  const std::int64_t tile_size = (kBlock + shape.taps - 1) * kStrip<A>, sums_size = kGroup * kStrip<A>;
-  A* memory = allocate<A>(padded * (shape.taps + 1) + most * (tile_size + sums_size));
-  if (memory == nullptr) return false;
-  A* weights = memory;
-  A* biases = weights + padded * shape.taps;
-  A* scratch = biases + padded;
-  load_weights<T>(shape, weight, reversed, weights);
-  for (std::int64_t c = 0; c < padded; ++c) {
-    biases[c] = bias != nullptr && c < shape.channels ? widen(static_cast<const T*>(bias)[c]) : A(0);
-  }
-
-  const Convolution<T, A> work{shape, from, to, reversed ? shape.taps - 1 - left : left, weights, biases};
-#pragma omp parallel for schedule(static, 1) num_threads(most)
+  const std::int64_t tokens = flat_tokens(shape.sequences), channels = shape.channels, taps = shape.taps;
+  const std::int64_t groups = ceil_div(tokens, kGroup);
+  const int most = static_cast<int>(smaller(groups, threads));
+  const std::int64_t forward_left = shape.causal ? taps - 1 : (taps - 1) / 2;
+  const std::int64_t left = reversed ? taps - 1 - forward_left : forward_left;
+  const std::int64_t copy = sizeof(T) == sizeof(A) ? 0 : (kBlock + taps - 1) * strip_of<T, A>(channels, channels);
+  const std::int64_t count = pointers<A>(kGroup + taps - 1) + (taps + 2) * channels + copy;
+  bool exhausted = false;
+#pragma omp parallel for schedule(static, 1) num_threads(most) reduction(|| : exhausted)
   for (int part = 0; part < most; ++part) {
-    A* tile = scratch + part * (tile_size + sums_size);
-    for (std::int64_t task = tasks * part / most; task < tasks * (part + 1) / most; ++task) {
-      const std::int64_t first = task / strips * kBlock, last = smaller(tokens, first + kBlock);
-      for (std::int64_t flat = first; flat < last;) {
-        const Segment s = segment_at(shape.sequences, flat, last - flat);
-        work.run(s, task % strips, tile, tile + tile_size);
-        flat += s.count;
+    Scratch<A> scratch(count);
+    if (scratch.exhausted()) {
+      exhausted = true;
+      continue;
+    }
+    // each thread its own: to get them from another core takes longer
+    const A** rows = reinterpret_cast<const A**>(scratch.take(pointers<A>(kGroup + taps - 1)));
+    A* weights = scratch.take(taps * channels);
+    A* biases = scratch.zeros(channels);
+    const A* zeros = scratch.zeros(channels);
+    rows_to_columns(static_cast<const T*>(weight.data), weight.token, channels, taps, weights, channels);
+    if (bias != nullptr) widen_row(static_cast<const T*>(bias), biases, channels);
+    const Kernels<A> kernels{reversed ? weights + (taps - 1) * channels : weights, reversed ? -channels : channels,
+                             biases, taps};
+    A* tile = scratch.take(copy);
+    const std::int64_t last = smaller(tokens, groups * (part + 1) / most * kGroup);
+    for (std::int64_t flat = groups * part / most * kGroup; flat < last;) {
+      const Segment s = segment_at(shape.sequences, flat, smaller(kBlock, last - flat));
+      with_taps(taps, [&](auto known) {
+        convolve_segment<known.count, T>(kernels, from, to, s, left, channels, rows, zeros, tile);
+      });
+      flat += s.count;
+    }
+  }
+  return !exhausted;
+}
+
+// sums[k, i…] += Σ_p grads[p] · rows[p + k] over the tokens of a group, at channel c and its neighbours.
+template <int K, typename A>
+__attribute__((always_inline)) inline void correlate_vector(const A* const* grads, const A* const* rows, std::int64_t c,
+                                                            std::int64_t taps, std::int64_t step, A* sums) {
+  using V = typename Vector<A>::type;
+  V grad[kGroup];
+#pragma GCC unroll 8
+  for (int p = 0; p < kGroup; ++p) grad[p] = load(grads[p] + c);
+  if constexpr (K > 0) {
+    V sum[K];
+#pragma GCC unroll 16
+    for (int k = 0; k < K; ++k) sum[k] = load(sums + k * step);
+#pragma GCC unroll 32
+    for (int r = 0; r < kGroup + K - 1; ++r) {
+      const V x = load(rows[r] + c);
+#pragma GCC unroll 8
+      for (int p = 0; p < kGroup; ++p) {
+        if (p <= r && r < p + K) sum[r - p] += x * grad[p];
       }
     }
-  }
-  free(memory);
-  return true;
-}
-
-// sums[n, c] += Σ_t grads[t, c] · tile[t + n, c] for N taps and a strip of channels.
-template <int N, typename A>
-inline void correlate_taps(const A* grads, const A* tile, std::int64_t count, A* sums) {
-  using V = typename Vector<A>::type;
-  for (std::int64_t c = 0; c < kStrip<A>; c += Vector<A>::lanes) {
-    V partial[N] = {};
-    for (std::int64_t t = 0; t < count; ++t) {
-      const V grad = load(grads + t * kStrip<A> + c);
-      const A* rows = tile + t * kStrip<A> + c;
+#pragma GCC unroll 16
+    for (int k = 0; k < K; ++k) store(sums + k * step, sum[k]);
+  } else {
+    for (std::int64_t k = 0; k < taps; ++k) {
+      V sum = load(sums + k * step);
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) partial[n] += load(rows + n * kStrip<A>) * grad;
-    }
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
-      A* sum = sums + n * kStrip<A> + c;
-      store(sum, load(sum) + partial[n]);
+      for (int p = 0; p < kGroup; ++p) sum += load(rows[p + k] + c) * grad[p];
+      store(sums + k * step, sum);
     }
   }
 }
 
+// Where the sums of the vector of channels from i on begin among those of a strip: vectors do not share sums, though the
+// last one may be over channels of the one before it.
 template <typename A>
-void correlate(const A* grads, const A* tile, std::int64_t count, std::int64_t taps, A* sums) {
-  const std::int64_t groups = ceil_div(taps, kTapGroup);
-  for (std::int64_t group = 0; group < groups; ++group) {
-    const std::int64_t k = taps * group / groups;
-    const A* rows = tile + k * kStrip<A>;
-    A* to = sums + k * kStrip<A>;
-    switch (taps * (group + 1) / groups - k) {
-      case 1:
-        correlate_taps<1>(grads, rows, count, to);
-        break;
-      case 2:
-        correlate_taps<2>(grads, rows, count, to);
-        break;
-      case 3:
-        correlate_taps<3>(grads, rows, count, to);
-        break;
-      case 4:
-        correlate_taps<4>(grads, rows, count, to);
-        break;
-      case 5:
-        correlate_taps<5>(grads, rows, count, to);
-        break;
-      case 6:
-        correlate_taps<6>(grads, rows, count, to);
-        break;
-      case 7:
-        correlate_taps<7>(grads, rows, count, to);
-        break;
-      default:
-        correlate_taps<8>(grads, rows, count, to);
-    }
-  }
+inline std::int64_t sum_of(std::int64_t c, std::int64_t width) {
+  constexpr int lanes = Vector<A>::lanes;
+  const std::int64_t whole = width / lanes * lanes;
+  return c < whole || width < lanes ? c : whole + c - (width - lanes);
 }
 
-// sums[c] += Σ_t grads[t, c].
-template <typename A>
-void add_rows(const A* grads, std::int64_t count, A* sums) {
-  for (std::int64_t c = 0; c < kStrip<A>; c += Vector<A>::lanes) {
-    typename Vector<A>::type partial{};
-    for (std::int64_t t = 0; t < count; ++t) partial += load(grads + t * kStrip<A> + c);
-    store(sums + c, load(sums + c) + partial);
-  }
-}
-
-// Adds one segment's share to `sums` [K + 1, strip]: the weight's gradient, then the bias's.
-template <typename T, typename A>
-void add_segment(const DepthwiseConvBackward& call, const Segment& s, std::int64_t strip, A* tile, A* grads, A* sums) {
+// Adds one segment's share to `sums` [K + 1, step]: the weight's gradient, then the bias's.
+template <int K, typename T, typename A>
+void add_segment(const DepthwiseConvBackward& call, const Segment& s, std::int64_t channel, std::int64_t width,
+                 std::int64_t step, const A** rows, const A* zeros, A* copy, A* sums) {
+  constexpr int lanes = Vector<A>::lanes;
   const DepthwiseConvShape& shape = call.shape;
   const std::int64_t taps = shape.taps, left = shape.causal ? taps - 1 : (taps - 1) / 2;
-  const std::int64_t channel = strip * kStrip<A>, width = smaller(kStrip<A>, shape.channels - channel);
-  const std::int64_t real = smaller(s.count, s.end - s.token);
-  if (real <= 0) return;
-  load_tile<T>(call.grad, s, s.token, real, channel, width, grads);
-  if (call.d_weight != nullptr) {
-    load_tile<T>(call.x, s, s.token - left, real + taps - 1, channel, width, tile);
-    correlate(grads, tile, real, taps, sums);
-  }
-  if (call.d_bias != nullptr) {
-    add_rows(grads, real, sums + taps * kStrip<A>);
+  const std::int64_t real_end = smaller(s.token + s.count, s.end);
+  if (s.token >= real_end) return;
+  const Rows<T, A> gradients(call.grad, s, s.token, real_end, channel, width, copy, zeros);
+  const Rows<T, A> inputs(call.x, s, s.token - left, real_end + taps - 1 - left, channel, width, copy + kBlock * width,
+                          zeros);
+  const A** grads = rows + kGroup + taps - 1;
+  for (std::int64_t t = s.token; t < real_end; t += kGroup) {
+    gradients.point(t, kGroup, grads);
+    inputs.point(t - left, kGroup + taps - 1, rows);
+    for (std::int64_t i = 0; i < width && width >= lanes; i += lanes) {
+      const std::int64_t c = smaller(i, width - lanes);
+      if (call.d_weight != nullptr) correlate_vector<K>(grads, rows, c, taps, step, sums + i);
+      A* sum = sums + taps * step + i;
+      auto bias = load(sum);
+#pragma GCC unroll 8
+      for (int p = 0; p < kGroup; ++p) bias += load(grads[p] + c);
+      store(sum, bias);
+    }
+    for (std::int64_t c = 0; c < width && width < lanes; ++c) {
+      for (int p = 0; p < kGroup; ++p) {
+        for (std::int64_t k = 0; k < taps; ++k) sums[k * step + c] += rows[p + k][c] * grads[p][c];
+        sums[taps * step + c] += grads[p][c];
+      }
+    }
   }
 }
 
 // Gradients of weight and bias. False: out of memory.
 template <typename T, typename A>
 bool sum_gradients(const DepthwiseConvBackward& call, int threads) {
+  constexpr int lanes = Vector<A>::lanes;
   const DepthwiseConvShape& shape = call.shape;
-  const std::int64_t taps = shape.taps, tokens = flat_tokens(shape.sequences);
-  const std::int64_t strips = ceil_div(shape.channels, kStrip<A>);
+  const std::int64_t taps = shape.taps, tokens = flat_tokens(shape.sequences), channels = shape.channels;
   const std::int64_t block = larger(kSumBlock, ceil_div(ceil_div(tokens, kSumBlocks), kBlock) * kBlock);
-  const std::int64_t blocks = ceil_div(tokens, block), tasks = blocks * strips;
+  const std::int64_t blocks = ceil_div(tokens, block);
+  // narrower where there would be too few tasks; channels are independent, so the results are the same
+  std::int64_t strip = strip_of<T, A>(channels, kSumStrip);
+  while (strip > kLeastStrip && blocks * ceil_div(channels, strip) < threads) strip = larger(strip / 2, kLeastStrip);
+  const std::int64_t strips = ceil_div(channels, strip), tasks = blocks * strips;
   const int most = static_cast<int>(smaller(tasks, threads));
 
-  const std::int64_t sums_size = (taps + 1) * kStrip<A>;  // [K + 1, strip] for each strip of each block
-  const std::int64_t tile_size = (kBlock + taps - 1) * kStrip<A>, grads_size = kBlock * kStrip<A>;
-  A* memory = allocate<A>(tasks * sums_size + most * (tile_size + grads_size));
-  if (memory == nullptr) return false;
-  A* partial = memory;  // [blocks, strips, K + 1, strip]
-  A* scratch = partial + tasks * sums_size;
-
-#pragma omp parallel for schedule(static, 1) num_threads(most)
+  const std::int64_t step = ceil_div(strip, lanes) * lanes, sums_size = (taps + 1) * step;
+  const std::int64_t copy = sizeof(T) == sizeof(A) ? 0 : (2 * kBlock + taps - 1) * strip;
+  const std::int64_t room = pointers<A>(2 * kGroup + taps - 1);
+  Scratch<A> shared(tasks * sums_size);
+  if (shared.exhausted()) return false;
+  A* partial = shared.take(tasks * sums_size);  // [blocks, strips, K + 1, step]
+  bool exhausted = false;
+#pragma omp parallel for schedule(static, 1) num_threads(most) reduction(|| : exhausted)
   for (int part = 0; part < most; ++part) {
-    A* tile = scratch + part * (tile_size + grads_size);
+    Scratch<A> scratch(room + strip + copy);
+    if (scratch.exhausted()) {
+      exhausted = true;
+      continue;
+    }
+    const A** rows = reinterpret_cast<const A**>(scratch.take(room));
+    const A* zeros = scratch.zeros(strip);
+    A* tile = scratch.take(copy);
     for (std::int64_t task = tasks * part / most; task < tasks * (part + 1) / most; ++task) {
       A* sums = partial + task * sums_size;
       for (std::int64_t i = 0; i < sums_size; ++i) sums[i] = A(0);
       const std::int64_t first = task / strips * block, last = smaller(tokens, first + block);
-      for (std::int64_t flat = first; flat < last;) {
-        const Segment s = segment_at(shape.sequences, flat, smaller(kBlock, last - flat));
-        add_segment<T>(call, s, task % strips, tile, tile + tile_size, sums);
-        flat += s.count;
-      }
+      const std::int64_t channel = task % strips * strip, width = smaller(strip, channels - channel);
+      with_taps(taps, [&](auto known) {
+        for (std::int64_t flat = first; flat < last;) {
+          const Segment s = segment_at(shape.sequences, flat, smaller(kBlock, last - flat));
+          add_segment<known.count, T>(call, s, channel, width, step, rows, zeros, tile, sums);
+          flat += s.count;
+        }
+      });
     }
   }
+  if (exhausted) return false;
 
 #pragma omp parallel for schedule(static) num_threads(static_cast<int>(smaller(strips, threads)))
-  for (std::int64_t strip = 0; strip < strips; ++strip) {
-    A* sums = partial + strip * sums_size;
+  for (std::int64_t strip_number = 0; strip_number < strips; ++strip_number) {
+    A* sums = partial + strip_number * sums_size;
     for (std::int64_t b = 1; b < blocks; ++b) {
       const A* more = sums + b * strips * sums_size;
       for (std::int64_t i = 0; i < sums_size; ++i) sums[i] += more[i];
     }
-    const std::int64_t channel = strip * kStrip<A>, width = smaller(kStrip<A>, shape.channels - channel);
+    const std::int64_t channel = strip_number * strip, width = smaller(strip, channels - channel);
     for (std::int64_t c = 0; c < width; ++c) {
+      const A* sum = sums + sum_of<A>(c, width);
       for (std::int64_t k = 0; k < taps && call.d_weight != nullptr; ++k) {
-        narrow(sums[k * kStrip<A> + c], static_cast<T*>(call.d_weight) + (channel + c) * taps + k);
+        narrow(sum[k * step], static_cast<T*>(call.d_weight) + (channel + c) * taps + k);
       }
-      if (call.d_bias != nullptr) narrow(sums[taps * kStrip<A> + c], static_cast<T*>(call.d_bias) + channel + c);
+      if (call.d_bias != nullptr) narrow(sum[taps * step], static_cast<T*>(call.d_bias) + channel + c);
     }
   }
-  free(memory);
   return true;
 }
 

@@ -46,6 +46,24 @@ inline void transpose_block(const A* from, std::int64_t from_stride, A* to, std:
   for (int i = 0; i < lanes; ++i) store(to + i * to_stride, rows[i]);
 }
 
+// The sums of all lanes of as many vectors as a vector has lanes, which lie one after the other. Adding the halves of two
+// interleaved vectors leaves one vector, and moves one bit of the vectors' numbers into the number of the lane.
+template <typename A>
+inline typename Vector<A>::type add_lanes_of_all(const A* from) {
+  constexpr int lanes = Vector<A>::lanes;
+  typename Vector<A>::type parts[lanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i) parts[i] = load(from + i * lanes);
+#pragma GCC unroll 4
+  for (int n = lanes / 2; n > 0; n /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < n; ++i) {
+      parts[i] = interleave<0, A>(parts[i], parts[i + n]) + interleave<lanes / 2, A>(parts[i], parts[i + n]);
+    }
+  }
+  return parts[0];
+}
+
 // to [columns, rows] = from [rows, columns] transposed; both sizes are multiples of the vector's lanes.
 template <typename A>
 __attribute__((noinline)) void transpose(const A* from, std::int64_t rows, std::int64_t columns,

@@ -67,39 +67,6 @@ inline double add_lanes(Vector<double>::type v) {
   return sum;
 }
 
-// The sums of all lanes of four vectors: halves are added as far as quarters of four lanes, which are then transposed.
-inline void add_lanes_of_four(const Vector<float>::type* v, float* sums) {
-  typedef float Quarter __attribute__((vector_size(16)));
-  typedef std::int32_t Order __attribute__((vector_size(16)));
-  Quarter four[4];
-  for (int i = 0; i < 4; ++i) {
-    Quarter parts[kVectorBytes / 16];
-    __builtin_memcpy(parts, &v[i], sizeof(v[i]));
-#pragma GCC unroll 2
-    for (int stride = kVectorBytes / 32; stride > 0; stride /= 2) {
-      for (int j = 0; j < stride; ++j) parts[j] += parts[j + stride];
-    }
-    four[i] = parts[0];
-  }
-  const auto pick = [](Quarter a, Quarter b, Order order) {
-#if defined(__clang__)
-    Quarter result;
-    for (int i = 0; i < 4; ++i) result[i] = order[i] < 4 ? a[order[i]] : b[order[i] - 4];
-    return result;
-#else
-    return __builtin_shuffle(a, b, order);
-#endif
-  };
-  const Quarter low = pick(four[0], four[1], Order{0, 4, 1, 5}) + pick(four[0], four[1], Order{2, 6, 3, 7});
-  const Quarter high = pick(four[2], four[3], Order{0, 4, 1, 5}) + pick(four[2], four[3], Order{2, 6, 3, 7});
-  const Quarter all = pick(low, high, Order{0, 1, 4, 5}) + pick(low, high, Order{2, 3, 6, 7});
-  __builtin_memcpy(sums, &all, sizeof(all));
-}
-
-inline void add_lanes_of_four(const Vector<double>::type* v, double* sums) {
-  for (int i = 0; i < 4; ++i) sums[i] = add_lanes(v[i]);
-}
-
 // e^x for x ≤ 0 to about 1 ulp: x = n·ln 2 + r, |r| ≤ ln 2 / 2, a polynomial for e^r (Taylor, degree 7), n into the
 // exponent. Results that would be subnormal are 0, so that e^-inf = 0; NaN stays NaN.
 inline Vector<float>::type exp_nonpositive(Vector<float>::type x) {
