@@ -17,12 +17,12 @@ struct MixedBlock {
   std::int64_t width = 0;
   std::int64_t taps = 0;
   double scale = 1;  // of attention's scores
-  Operand x;
+  Matrix x;         // [B·T, C]
   Matrix key_bias;  // [B, T], added to the scores of a key; data may be null
   LinearWeight query, key, value, conv_value, pointwise, kernel, output;
   Matrix depthwise;
   Norm norm;
-  Operand out;
+  Matrix out;
   Sgemm gemm = nullptr;
 };
 

@@ -24,8 +24,8 @@ def feed_forward_block(
 ) -> torch.Tensor:
     """LayerNorm(x + down(activation(up(x)))) (Vaswani et al. 2017, §3.3; grouped: Jiang et al. 2020, §3.3).
 
-    On the CPU a thread takes a tile of tokens through all of it, so that the channels between the layers never leave
-    its cache. It computes no gradients: training composes `linear` or `grouped_linear`, and `residual_norm`.
+    On the CPU a few hundred tokens a thread go through all of it at a time, so that the channels between the layers
+    stay in its cache. It computes no gradients: training composes `linear` or `grouped_linear`, and `residual_norm`.
 
     Args:
         x: […, C] with a contiguous last dimension.

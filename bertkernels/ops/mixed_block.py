@@ -3,6 +3,7 @@
 import torch
 
 from . import blas, checks, dispatch, extension, registry
+from .bias_activation import as_matrix
 from .linear import linear_reference
 from .mixed_attention import mixed_attention_reference
 from .residual_norm import residual_norm_reference
@@ -33,8 +34,8 @@ def mixed_block(
         logits  = span_conv_logits(x, query, depthwise_weight, pointwise, kernel)
         context = mixed_attention(query, key, value, conv_value, logits)
 
-    On the CPU a thread takes a sequence through all of it, so that what lies between never leaves its cache. It
-    computes no gradients: training composes `linear`, `span_conv_logits`, `mixed_attention` and `residual_norm`.
+    On the CPU a few sequences at a time go through all of it, so that what lies between stays in the threads' caches.
+    It computes no gradients: training composes `linear`, `span_conv_logits`, `mixed_attention` and `residual_norm`.
 
     Args:
         x: [B, T, C], or packed [total, C], with a contiguous last dimension.
@@ -139,18 +140,18 @@ def _forward_fake(x, *_):
 
 def _cpu(x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps):
     out = x.new_empty(x.shape)
-    x, weights = blas.rows(x), [blas.rows(weight) for weight in weights]
+    rows, weights = blas.rows(as_matrix(x)), [blas.rows(weight) for weight in weights]  # [B·T, C]
     batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
     width, taps = weights[0].shape[0] // heads, depthwise_weight.shape[1]
     starts = None if cu_seqlens is None else cu_seqlens.contiguous()
     extension.C.mixed_block_forward_cpu(
         (batches, tokens, x.shape[-1], heads, width, taps, 0, 0 if starts is None else starts.data_ptr(), width**-0.5),
-        extension.operand(x),
+        extension.operand(rows),
         (0, 0) if key_bias is None else extension.operand(key_bias),
         extension.operand(depthwise_weight),
         tuple(map(blas.layer, weights, biases)),
         (norm_weight.data_ptr(), norm_bias.data_ptr(), eps),
-        extension.operand(out),
+        extension.operand(as_matrix(out)),
         blas.sgemm()[0],
         torch.get_num_threads(),
     )

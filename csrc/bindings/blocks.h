@@ -57,15 +57,14 @@ inline void bind_blocks(py::module_& m) {
           call.width = shape[4].cast<std::int64_t>();
           call.taps = shape[5].cast<std::int64_t>();
           call.scale = shape[8].cast<double>();
-          const bool packed = call.sequences.cu_seqlens != nullptr;
-          call.x = operand(x, packed);
+          call.x = matrix(x);
           call.key_bias = matrix(key_bias);
           call.depthwise = matrix(depthwise);
           LinearWeight* const weights[] = {&call.query,     &call.key,    &call.value, &call.conv_value,
                                            &call.pointwise, &call.kernel, &call.output};
           for (std::size_t i = 0; i < 7; ++i) *weights[i] = linear_weight(layers[i].cast<py::tuple>());
           call.norm = norm(closing);
-          call.out = operand(out, packed);
+          call.out = matrix(out);
           call.gemm = reinterpret_cast<Sgemm>(gemm);
           check_contents("mixed_block", call.sequences);
           py::gil_scoped_release release;

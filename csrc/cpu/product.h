@@ -1,4 +1,4 @@
-// Linear layers by the BLAS of csrc/blas.h. Included by per-instruction-set sources.
+// Linear layers by the BLAS of csrc/blas.h, shared among threads. Included by per-instruction-set sources.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +10,52 @@ namespace bertkernels {
 namespace BERTKERNELS_ISA {
 namespace {
 
-// Each row of y [rows, columns] becomes the bias, or zeros.
-inline void fill_rows(const float* bias, std::int64_t rows, std::int64_t columns, float* y, std::int64_t stride) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < columns; ++c) y[r * stride + c] = bias != nullptr ? bias[c] : 0;
+// y [rows, G·O] = x [rows, G·I] · weight + bias, group by group.
+struct Product {
+  LinearWeight weight;
+  std::int64_t groups, in, out;  // channels of a group
+  const float* x;
+  std::int64_t x_stride;
+  float* y;
+  std::int64_t y_stride;
+};
+
+// Rows and columns (of all groups together) of what one call of BLAS gives.
+struct Piece {
+  std::int64_t row, rows, column, columns;
+};
+
+constexpr std::int64_t kMostRows = 256;  // of a piece, so that what it leaves stays in a second cache
+constexpr std::int64_t kLeastRows = 96;  // products of fewer rows read the weights too often
+constexpr std::int64_t kLeastColumns = 32;
+constexpr std::int64_t kRowUnit = 8, kColumnUnit = 16;  // pieces are multiples of them
+
+// Into how many blocks of rows, and those into how many strips of columns, `count` products alike are cut. Rows are
+// rather cut than columns, but where they are few.
+struct Cut {
+  std::int64_t blocks, strips;
+  Cut(std::int64_t rows, std::int64_t out, std::int64_t count, int threads) : blocks(1), strips(1) {
+    if (rows >= threads * kLeastRows) {
+      blocks = threads * ceil_div(rows, threads * kMostRows);
+      return;
+    }
+    blocks = larger(1, rows / kLeastRows);
+    const std::int64_t wanted = ceil_div(threads, blocks * count);
+    strips = smaller(wanted, larger(1, out / kLeastColumns));
+    if (strips < wanted) blocks = smaller(ceil_div(rows, kRowUnit), blocks * ceil_div(wanted, strips));
+  }
+};
+
+// Where part `i` of `parts` of n things begins, in whole units.
+inline std::int64_t part_begin(std::int64_t n, std::int64_t unit, std::int64_t i, std::int64_t parts) {
+  return smaller(n, ceil_div(n, unit) * i / parts * unit);
+}
+
+// Each row of the piece becomes the bias.
+inline void fill_rows(const Product& p, const Piece& piece) {
+  for (std::int64_t r = piece.row; r < piece.row + piece.rows; ++r) {
+    float* const y = p.y + r * p.y_stride + piece.column;
+    for (std::int64_t c = 0; c < piece.columns; ++c) y[c] = p.weight.bias[piece.column + c];
   }
 }
 
@@ -22,25 +64,44 @@ inline int leading(std::int64_t stride, std::int64_t rows, std::int64_t columns)
   return static_cast<int>(rows > 1 ? stride : larger(stride, columns));
 }
 
-// y [rows, G·O] = x [rows, G·I] · weight, group by group; with `add` y += that.
-inline void product(Sgemm gemm, const LinearWeight& weight, std::int64_t groups, std::int64_t rows, std::int64_t in,
-                    std::int64_t out, const float* x, std::int64_t x_stride, bool add, float* y,
-                    std::int64_t y_stride) {
-  const int m = static_cast<int>(out), n = static_cast<int>(rows), k = static_cast<int>(in);
-  const int lda = leading(weight.row, weight.out_by_in ? out : in, weight.out_by_in ? in : out);
-  const int ldb = leading(x_stride, rows, groups * in), ldc = leading(y_stride, rows, groups * out);
-  const float one = 1, beta = add ? 1.0f : 0.0f;
-  for (std::int64_t g = 0; g < groups; ++g) {  // BLAS counts columns first: all three are transposed to it
-    gemm(weight.out_by_in ? "T" : "N", "N", &m, &n, &k, &one, weight.data + g * weight.group, &lda, x + g * in, &ldb,
-         &beta, y + g * out, &ldc);
+inline void multiply_piece(Sgemm gemm, const Product& p, const Piece& piece) {
+  const std::int64_t group = piece.column / p.out, column = piece.column % p.out;
+  const LinearWeight& weight = p.weight;
+  const int m = static_cast<int>(piece.columns), n = static_cast<int>(piece.rows), k = static_cast<int>(p.in);
+  const int lda = leading(weight.row, weight.out_by_in ? p.out : p.in, weight.out_by_in ? p.in : p.out);
+  const int ldb = leading(p.x_stride, piece.rows, p.groups * p.in);
+  const int ldc = leading(p.y_stride, piece.rows, p.groups * p.out);
+  const float one = 1, beta = weight.bias != nullptr ? 1.0f : 0.0f;
+  if (weight.bias != nullptr) fill_rows(p, piece);
+  // BLAS counts columns first: all three are transposed to it
+  gemm(weight.out_by_in ? "T" : "N", "N", &m, &n, &k, &one,
+       weight.data + group * weight.group + column * (weight.out_by_in ? weight.row : 1), &lda,
+       p.x + piece.row * p.x_stride + group * p.in, &ldb, &beta, p.y + piece.row * p.y_stride + piece.column, &ldc);
+}
+
+// Products of the same sizes, piece by piece; then(product's number, piece) follows each piece on its thread.
+template <typename Then>
+void multiply(Sgemm gemm, const Product* products, int count, std::int64_t rows, int threads, Then then) {
+  const std::int64_t out = products[0].out, layers = count * products[0].groups;
+  const Cut cut(rows, out, layers, threads);
+  const std::int64_t tasks = cut.blocks * layers * cut.strips;
+#pragma omp parallel for schedule(static) num_threads(static_cast<int>(smaller(tasks, threads)))
+  for (std::int64_t task = 0; task < tasks; ++task) {
+    const std::int64_t block = task / (layers * cut.strips), layer = task / cut.strips % layers;
+    const std::int64_t strip = task % cut.strips, group = layer % products[0].groups;
+    const std::int64_t row = part_begin(rows, kRowUnit, block, cut.blocks);
+    const std::int64_t column = part_begin(out, kColumnUnit, strip, cut.strips);
+    const Piece piece{row, part_begin(rows, kRowUnit, block + 1, cut.blocks) - row, group * out + column,
+                      part_begin(out, kColumnUnit, strip + 1, cut.strips) - column};
+    if (piece.rows == 0 || piece.columns == 0) continue;
+    const std::int64_t number = layer / products[0].groups;
+    multiply_piece(gemm, products[number], piece);
+    then(number, piece);
   }
 }
 
-// y [rows, O] = x [rows, I] · weightᵀ + bias.
-inline void linear(Sgemm gemm, const LinearWeight& weight, std::int64_t rows, std::int64_t in, std::int64_t out,
-                   const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride) {
-  if (weight.bias != nullptr) fill_rows(weight.bias, rows, out, y, y_stride);
-  product(gemm, weight, 1, rows, in, out, x, x_stride, weight.bias != nullptr, y, y_stride);
+inline void multiply(Sgemm gemm, const Product& product, std::int64_t rows, int threads) {
+  multiply(gemm, &product, 1, rows, threads, [](std::int64_t, const Piece&) {});
 }
 
 }  // namespace
