@@ -6,9 +6,13 @@ from transformers.models.convbert.modeling_convbert import ConvBertAttention, Co
 
 from ..nn import Alignment, Packing, calls_alone
 from ..nn.inference import LINEAR, feed_forward_block, mixed_block
+from ..nn.linear import children, weight_and_bias
 from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
 from .feed_forward import FusedConvBertIntermediate, FusedGroupedLinearLayer
 from .output import FusedConvBertOutput, FusedConvBertSelfOutput
+
+_PROJECTIONS = ("query", "key", "value", "conv_out_layer", "conv_kernel_layer")
+_KINDS = (*LINEAR, FusedGroupedLinearLayer)
 
 
 class FusedConvBertAttention(ConvBertAttention):
@@ -32,21 +36,22 @@ class FusedConvBertAttention(ConvBertAttention):
     def _infer_block(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, packing: Packing | Alignment | None
     ) -> torch.Tensor | None:
-        inner, end = self.self, self.output
+        inner, end = children(self, "self", "output")
         if type(inner) is not FusedConvBertSelfAttention or type(end) is not FusedConvBertSelfOutput:
             return None
-        span = inner.key_conv_attn_layer
-        if type(span) is not FusedSeparableConv1D or not all(map(calls_alone, (inner, end, span))):
+        span, dropout, *layers = children(inner, "key_conv_attn_layer", "dropout", *_PROJECTIONS)
+        dense, norm, end_dropout = children(end, "dense", "LayerNorm", "dropout")
+        if type(span) is not FusedSeparableConv1D or not calls_alone(inner, end, span):
             return None
-        if inner.dropout.training and inner.dropout.p:
+        if dropout.training and dropout.p:
             return None
-        values, kernel = inner.conv_out_layer, inner.conv_kernel_layer
-        layers = (inner.query, inner.key, inner.value, values, kernel, end.dense)
+        layers.append(dense)
         if not all(type(layer) in LINEAR for layer in layers):
             return None
-        *projections, kernel, output = [(layer.weight, layer.bias) for layer in layers]
-        pointwise = (span.pointwise.weight.squeeze(-1), span.bias.squeeze(-1))  # [H·D, C], [H·D]
-        weights, biases = zip(*projections, pointwise, kernel, output, strict=True)
+        *projections, kernel, output = map(weight_and_bias, layers)
+        depthwise, pointwise = children(span, "depthwise", "pointwise")
+        across = (pointwise.weight.squeeze(-1), span.bias.squeeze(-1))  # [H·D, C], [H·D]
+        weights, biases = zip(*projections, across, kernel, output, strict=True)
         x, cu_seqlens = hidden_states, None
         if packing is not None:
             if packing.layout.cu_seqlens is None:
@@ -55,13 +60,13 @@ class FusedConvBertAttention(ConvBertAttention):
         elif attention_mask is not None and attention_mask.numel() == 1:
             attention_mask = None  # one number added to all scores, which no softmax can see
         out = mixed_block(
-            (*layers, span.depthwise, span.pointwise, inner.dropout),
+            (*layers, depthwise, pointwise, dropout),
             weights,
             biases,
-            span.depthwise.weight.squeeze(1),
+            depthwise.weight.squeeze(1),
             inner.num_attention_heads,
-            end.LayerNorm,
-            end.dropout,
+            norm,
+            end_dropout,
             x,
             attention_mask,
             cu_seqlens,
@@ -74,13 +79,26 @@ class FusedConvBertLayer(ConvBertLayer):
 
     stock = ConvBertLayer
 
+    def forward(
+        self,
+        hidden_states: torch.Tensor,  # [B, T, C]; packed [1, total, C]
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        if self.chunk_size_feed_forward or (self.is_decoder and encoder_hidden_states is not None):
+            states = (hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask)
+            return super().forward(*states, **kwargs)
+        # Hugging Face's looks up the signature of feed_forward_chunk in every call
+        return self.feed_forward_chunk(self.attention(hidden_states, attention_mask, **kwargs))
+
     def feed_forward_chunk(self, attention_output: torch.Tensor) -> torch.Tensor:
-        up, end = self.intermediate, self.output
+        up, end = children(self, "intermediate", "output")
         plain = type(up) is FusedConvBertIntermediate and type(end) is FusedConvBertOutput
-        if plain and up.applies_gelu() and calls_alone(up) and calls_alone(end):
-            kinds = (*LINEAR, FusedGroupedLinearLayer)
-            layers = (up.dense, end.dense, "gelu", end.LayerNorm, end.dropout)
-            out = feed_forward_block(*layers, attention_output, kinds)
+        if plain and up.applies_gelu() and calls_alone(up, end):
+            dense, norm, dropout = children(end, "dense", "LayerNorm", "dropout")
+            out = feed_forward_block(up.dense, dense, "gelu", norm, dropout, attention_output, _KINDS)
             if out is not None:
                 return out
         return super().feed_forward_chunk(attention_output)

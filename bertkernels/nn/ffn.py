@@ -7,7 +7,7 @@ from .activation import FUSED_NAME, check_activation
 from .grouped_linear import GroupedLinear
 from .inference import feed_forward_block
 from .layout import ALL_TOKENS, Layout
-from .linear import apply_linear
+from .linear import apply_linear, children
 
 
 class FeedForward(nn.Module):
@@ -44,4 +44,5 @@ class FeedForward(nn.Module):
         """norm(x + dropout(self(x))) as one op, or None where modules must be called."""
         if self.activation not in FUSED_NAME:
             return None
-        return feed_forward_block(self.up, self.down, FUSED_NAME[self.activation], norm, dropout, x)
+        up, down = children(self, "up", "down")
+        return feed_forward_block(up, down, FUSED_NAME[self.activation], norm, dropout, x)

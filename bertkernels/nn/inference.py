@@ -13,7 +13,7 @@ from ..ops import dispatch
 from ..ops.attention import key_bias_of
 from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
-from .linear import calls_alone
+from .linear import calls_alone, weight_and_bias
 
 LINEAR = (nn.Linear, GlorotLinear, GroupedLinear)
 
@@ -33,16 +33,20 @@ def feed_forward_block(
         activation: as `bertkernels.ops.bias_activation` names it.
         kinds: classes of linear layers of which only weight and bias matter.
     """
-    if not _infers("feed_forward_block", x, norm, dropout) or not _are_plain((up, down), kinds):
+    if type(up) not in kinds or type(down) not in kinds:
         return None
-    weights = (up.weight, up.bias, down.weight, down.bias, norm.weight, norm.bias)
-    return ops.feed_forward_block(x, *weights, activation=activation, eps=norm.eps)
+    if not _infers("feed_forward_block", x, norm, dropout, up, down):
+        return None
+    weights = (*weight_and_bias(up), *weight_and_bias(down))
+    if not _are_there(*weights):
+        return None
+    return ops.feed_forward_block(x, *weights, *weight_and_bias(norm), activation=activation, eps=norm.eps)
 
 
 def mixed_block(
     layers: Sequence[nn.Module],
-    weights: Sequence[torch.Tensor],
-    biases: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor | None],
+    biases: Sequence[torch.Tensor | None],
     depthwise_weight: torch.Tensor,
     heads: int,
     norm: nn.Module,
@@ -55,23 +59,24 @@ def mixed_block(
 
     Args:
         layers: whatever modules the weights come from.
-        weights, biases, depthwise_weight, heads, cu_seqlens: as for `bertkernels.ops.mixed_block`.
+        weights, biases, depthwise_weight, heads, cu_seqlens: as for `bertkernels.ops.mixed_block`; None where a layer
+            has none.
         attention_mask: bool or additive, broadcastable to [B, H, T, T].
     """
-    if not _infers("mixed_block", x, norm, dropout) or not all(map(calls_alone, layers)):
+    if not _infers("mixed_block", x, norm, dropout, *layers):
         return None
-    if any(bias is None for bias in biases):
+    if not _are_there(*weights, *biases):
         return None
     key_bias = None
     if attention_mask is not None:
         if attention_mask.dim() != 4 or attention_mask.shape[1:3] != (1, 1):
             return None
         key_bias = key_bias_of(attention_mask, x)
-    tensors = (depthwise_weight, list(weights), list(biases), norm.weight, norm.bias)
+    tensors = (depthwise_weight, list(weights), list(biases), *weight_and_bias(norm))
     return ops.mixed_block(x, *tensors, heads, key_bias=key_bias, cu_seqlens=cu_seqlens, eps=norm.eps)
 
 
-def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module) -> bool:
+def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *layers: nn.Module) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -79,8 +84,8 @@ def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module) -> bo
         and not torch.is_autocast_enabled("cpu")
         and dispatch.resolve(op, "cpu", dispatch.requested(None)) == "cpu"
         and not (dropout.training and dropout.p)
-        and calls_alone(dropout)
         and is_plain_norm(norm)
+        and calls_alone(dropout, *layers)
     )
 
 
@@ -88,12 +93,14 @@ def is_plain_norm(norm: nn.Module) -> bool:
     """Whether it is a LayerNorm over the last dimension, with weight and bias, that nobody has hooked into."""
     return (
         type(norm) is nn.LayerNorm
-        and norm.weight is not None
-        and norm.bias is not None
+        and _are_there(*weight_and_bias(norm))
         and len(norm.normalized_shape) == 1
         and calls_alone(norm)
     )
 
 
-def _are_plain(layers: Sequence[nn.Module], kinds: tuple[type, ...]) -> bool:
-    return all(type(layer) in kinds and layer.bias is not None and calls_alone(layer) for layer in layers)
+def _are_there(*parameters: torch.Tensor | None) -> bool:
+    for parameter in parameters:  # `None in` would compare their elements
+        if parameter is None:
+            return False
+    return True

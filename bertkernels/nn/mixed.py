@@ -8,7 +8,9 @@ from .attention import attention_probs, split_width
 from .depthwise import DepthwiseConv1d
 from .inference import LINEAR, mixed_block
 from .layout import ALL_TOKENS, Layout
-from .linear import apply_linear, calls_alone
+from .linear import apply_linear, calls_alone, children, weight_and_bias
+
+_LAYERS = ("query", "key", "value", "conv_value", "pointwise", "conv_kernel", "output")  # as `ops.mixed_block` has them
 
 
 class MixedAttention(nn.Module):
@@ -89,15 +91,15 @@ class MixedAttention(nn.Module):
         """norm(x + dropout(self(x))) as one op, or None where modules must be called."""
         if layout.lengths is not None or (self.training and self.dropout):
             return None
-        layers = (self.query, self.key, self.value, self.conv_value, self.pointwise, self.conv_kernel, self.output)
-        if not all(type(layer) in LINEAR for layer in layers) or not calls_alone(self.depthwise):
+        depthwise, *layers = children(self, "depthwise", *_LAYERS)
+        if not all(type(layer) in LINEAR for layer in layers):
             return None
-        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        weights, biases = zip(*map(weight_and_bias, layers), strict=True)
         return mixed_block(
-            layers,
+            (depthwise, *layers),
             weights,
             biases,
-            self.depthwise.weight,
+            depthwise.weight,
             self.heads,
             norm,
             dropout,

@@ -7,7 +7,7 @@ from .. import ops
 from ..ops import dispatch
 from .inference import is_plain_norm
 from .layout import ALL_TOKENS, Layout
-from .linear import calls_alone
+from .linear import calls_alone, children
 
 
 class PostNorm(nn.Module):
@@ -29,11 +29,12 @@ class PostNorm(nn.Module):
 
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x [B, T, C], or packed [total, C] → the same shape."""
-        if hasattr(self.function, "infer_block") and calls_alone(self.function):
-            out = self.function.infer_block(x, layout, self.norm, self.dropout)
+        function, dropout, norm = children(self, "function", "dropout", "norm")
+        if hasattr(function, "infer_block") and calls_alone(function):
+            out = function.infer_block(x, layout, norm, dropout)
             if out is not None:
                 return out
-        return apply_residual_norm(self.norm, self.dropout, self.function(x, layout), x)
+        return apply_residual_norm(norm, dropout, function(x, layout), x)
 
 
 def apply_residual_norm(norm: nn.Module, dropout: nn.Module, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:

@@ -71,9 +71,7 @@ def check(
     checks.tensor(op, "query", query, (3, 4), "[B, T, H, D] or packed [total, H, D]")
     checks.sequences(op, "query", query, lengths, cu_seqlens, padded_rank=4)
     for name, x in (("key", key), ("value", value)):
-        checks.tensor(op, name, x, query.dim(), "of query's rank")
-        checks.shape(op, name, x, tuple(query.shape), "query's shape")
-        checks.alike(op, name, x, "query", query)
+        checks.companion(op, name, x, query.shape, "query's shape", "query", query)
     if not 0 <= dropout_p <= 1:
         raise ValueError(f"{op}: dropout_p must be from 0 to 1, got {dropout_p}")
     if attention_mask is not None:
@@ -299,7 +297,7 @@ def _forward_fake(query, key, value, key_bias, lengths, cu_seqlens, seed, dropou
 
 
 def _backward(grad, query, key, value, out, lse, key_bias, lengths, cu_seqlens, seed, dropout_p, scale, impl):
-    gradients = tuple(x.new_empty(x.shape) for x in (query, key, value))
+    gradients = tuple(map(extension.empty_like, (query, key, value)))
     inputs = (query, key, value, out, lse, key_bias, lengths, cu_seqlens, seed, dropout_p, scale, impl)
     backward_into(gradients, grad, *inputs)
     return gradients
@@ -320,7 +318,7 @@ def _backward_fake(grad, query, key, value, out, lse, key_bias, lengths, cu_seql
 
 def rows(x: torch.Tensor) -> torch.Tensor:
     """`x` with a contiguous last dimension: gradients may come expanded (stride 0) or transposed."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+    return x if x.stride()[-1] == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 # -- launchers ---------------------------------------------------------------------------------------------------------
@@ -449,4 +447,4 @@ def _autograd_backward(ctx, grad, _):
     return *gradients, *(None,) * 7
 
 
-torch.library.register_autograd("bertkernels::attention", _autograd_backward, setup_context=_setup_context)
+attention_op.differentiate(_autograd_backward, _setup_context)

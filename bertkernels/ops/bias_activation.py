@@ -34,7 +34,7 @@ def bias_activation(
         RuntimeError: `impl` asks for an implementation that cannot run here.
     """
     op = "bias_activation"
-    checks.tensor(op, "x", x, tuple(range(1, 65)), "[…, C]")
+    checks.tensor(op, "x", x, checks.ANY_RANK, "[…, C]")
     check_bias(op, bias, x.shape[-1], x)
     check_activation(op, activation)
     return bias_activation_op(x, bias, activation, dispatch.requested(impl))
@@ -42,11 +42,8 @@ def bias_activation(
 
 def check_bias(op: str, bias: torch.Tensor | None, width: int, x: torch.Tensor) -> None:
     """Raises where `bias` is neither None nor a vector that goes with an output of this width computed from `x`."""
-    if bias is None:
-        return
-    checks.tensor(op, "bias", bias, 1, f"[{width}]")
-    checks.shape(op, "bias", bias, (width,), "one value an output channel")
-    checks.alike(op, "bias", bias, "x", x)
+    if bias is not None:
+        checks.companion(op, "bias", bias, (width,), "one value an output channel", "x", x)
 
 
 def check_activation(op: str, activation: str | None) -> None:
@@ -138,7 +135,7 @@ def activation_number(activation: str | None) -> int:
 def _forward(x, bias, activation, impl):
     if bias is not None:  # under autocast dtypes are only settled here: fp64 tensors keep theirs
         checks.alike("bias_activation", "bias", bias, "x", x)
-    out = x.new_empty(x.shape)
+    out = extension.empty_like(x)
     activate_into(as_matrix(out), as_matrix(x), bias, activation, impl)
     return out
 
@@ -188,7 +185,7 @@ def differentiate_into(
 def as_matrix(x: torch.Tensor) -> torch.Tensor:
     """`x` […, C] as [M, C] with a contiguous last dimension: a view where its strides allow it."""
     rows = x.flatten(0, -2) if x.dim() > 2 else x if x.dim() == 2 else x[None]  # [M, C]
-    return rows if rows.stride(1) == 1 or x.shape[-1] == 1 else rows.contiguous()
+    return rows if rows.stride()[1] == 1 or x.shape[-1] == 1 else rows.contiguous()
 
 
 # -- launchers: one an implementation ----------------------------------------------------------------------------------
@@ -282,4 +279,4 @@ def _autograd_backward(ctx, grad):
     return *taken, None, None
 
 
-torch.library.register_autograd("bertkernels::bias_activation", _autograd_backward, setup_context=_setup_context)
+bias_activation_op.differentiate(_autograd_backward, _setup_context)

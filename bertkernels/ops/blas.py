@@ -38,11 +38,11 @@ def implementation(launchers: dispatch.Launchers, x: torch.Tensor, impl: str) ->
 
 def rows(x: torch.Tensor) -> torch.Tensor:
     """x […, M, C], or a copy where rows lie nearer to each other than they are long, or further than BLAS counts."""
-    return x if x.shape[-2] <= 1 or x.shape[-1] <= x.stride(-2) < 2**31 else x.contiguous()
+    *_, count, width = x.shape
+    return x if count <= 1 or width <= x.stride()[-2] < 2**31 else x.contiguous()
 
 
 def layer(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[int, int, int, int, bool]:
     """A linear layer as compiled code takes it: weight [O, I], or in groups [G, I, O], last dimension contiguous."""
-    grouped = weight.dim() == 3
-    group = weight.stride(0) if grouped else 0
-    return weight.data_ptr(), 0 if bias is None else bias.data_ptr(), weight.stride(-2), group, not grouped
+    *group, row, _ = weight.stride()
+    return weight.data_ptr(), 0 if bias is None else bias.data_ptr(), row, group[0] if group else 0, not group

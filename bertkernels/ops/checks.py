@@ -6,6 +6,7 @@ import torch
 
 _READ_FROM_GPU = os.environ.get("BERTKERNELS_CHECK_SEQUENCES", "0") == "1"
 
+ANY_RANK = tuple(range(1, 65))  # of a tensor that is no scalar
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -17,7 +18,7 @@ def tensor(op: str, name: str, x: torch.Tensor, rank: int | tuple[int, ...], sha
         raise ValueError(f"{op}: {name} must be {shape}, got shape {list(x.shape)}")
     if x.dtype not in FLOATING:
         raise TypeError(f"{op}: {name} must be float64, float32, bfloat16 or float16, got {x.dtype}")
-    if x.stride(-1) != 1 and x.shape[-1] > 1:
+    if x.stride()[-1] != 1 and x.shape[-1] > 1:
         raise ValueError(
             f"{op}: the last dimension of {name} must be contiguous, its stride is {x.stride(-1)}; "
             f"call {name}.contiguous() first"
@@ -26,16 +27,32 @@ def tensor(op: str, name: str, x: torch.Tensor, rank: int | tuple[int, ...], sha
 
 def shape(op: str, name: str, x: torch.Tensor, expected: tuple[int, ...], described: str) -> None:
     """`x` has exactly this shape; `described` says it in letters, such as "[B, T, H, K]"."""
-    if tuple(x.shape) != tuple(expected):
+    if x.shape != expected:
         raise ValueError(f"{op}: {name} must be {described} = {list(expected)}, got {list(x.shape)}")
+
+
+def companion(
+    op: str, name: str, x: torch.Tensor, expected: tuple[int, ...], described: str, like_name: str, like: torch.Tensor
+) -> None:
+    """All three of `tensor`, `shape` and `alike`, in one look where they hold."""
+    fits = (
+        isinstance(x, torch.Tensor)
+        and x.shape == expected
+        and x.dtype == like.dtype
+        and x.device == like.device
+        and x.stride()[-1] == 1
+        and x.dtype in FLOATING
+    )
+    if not fits:
+        tensor(op, name, x, len(expected), str(list(expected)))
+        shape(op, name, x, expected, described)
+        alike(op, name, x, like_name, like)
 
 
 def vector(op: str, name: str, x: torch.Tensor | None, size: int, like: torch.Tensor) -> None:
     """`x` is None or a contiguous [size] of `like`'s dtype and device, where `like` is the argument x."""
     if x is not None:
-        tensor(op, name, x, 1, f"[{size}]")
-        shape(op, name, x, (size,), "one number a channel")
-        alike(op, name, x, "x", like)
+        companion(op, name, x, (size,), "one number a channel", "x", like)
 
 
 def no_gradients(op: str, *inputs: torch.Tensor | None) -> None:

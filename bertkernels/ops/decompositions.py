@@ -24,7 +24,7 @@ from .span_conv import span_conv_logits_op, span_conv_logits_reference, span_con
 
 def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
     """Each forward op with a function that takes its arguments and returns as many results."""
-    return {
+    table = {
         attention_op: _attention,
         bias_activation_op: _bias_activation,
         depthwise_conv_op: _depthwise_conv,
@@ -39,6 +39,7 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
         span_conv_logits_op: _span_conv_logits,
         span_conv_op: _span_conv,
     }
+    return {op.overload: function for op, function in table.items()}
 
 
 def _attention(*arguments):

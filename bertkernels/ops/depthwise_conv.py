@@ -145,7 +145,7 @@ def _forward(x, weight, bias, lengths, cu_seqlens, causal, impl):
     checks.alike("depthwise_conv", "weight", weight, "x", x)
     if bias is not None:
         checks.alike("depthwise_conv", "bias", bias, "x", x)
-    out = x.new_empty(x.shape)  # [B, T, C]
+    out = extension.empty_like(x)  # [B, T, C]
     launch = launch_forward.select(x.device.type, impl)
     if out.numel():
         launch(out, x, weight, bias, lengths, cu_seqlens, causal)
@@ -175,7 +175,7 @@ def _backward_fake(grad, x, weight, lengths, cu_seqlens, causal, wanted, impl):
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
     """`x` with a contiguous last dimension: gradients may come expanded (stride 0) or transposed."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+    return x if x.stride()[-1] == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 # -- launchers: one an implementation ----------------------------------------------------------------------------------
@@ -306,4 +306,4 @@ def _autograd_backward(ctx, grad):
     return *taken, None, None, None, None
 
 
-torch.library.register_autograd("bertkernels::depthwise_conv", _autograd_backward, setup_context=_setup_context)
+depthwise_conv_op.differentiate(_autograd_backward, _setup_context)

@@ -24,6 +24,11 @@ def has(symbol: str) -> bool:
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
 
+def empty_like(x: torch.Tensor) -> torch.Tensor:
+    """Contiguous room for a tensor of x's shape, dtype and device: faster than `x.new_empty(x.shape)`."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
 def operand(x: torch.Tensor) -> tuple[int, ...]:
     """A tensor as the compiled code takes it: its address, then the strides of all dimensions but the last."""
     return (x.data_ptr(), *x.stride()[:-1])

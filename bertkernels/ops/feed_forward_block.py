@@ -46,7 +46,7 @@ def feed_forward_block(
     """
     op = "feed_forward_block"
     vectors = (up_bias, down_bias, norm_weight, norm_bias)
-    checks.tensor(op, "x", x, tuple(range(1, 65)), "[…, C]")
+    checks.tensor(op, "x", x, checks.ANY_RANK, "[…, C]")
     check_activation(op, activation)
     _check_layers(op, x, up_weight, down_weight)
     hidden = up_weight.shape[0] if up_weight.dim() == 2 else up_weight.shape[0] * up_weight.shape[2]
@@ -114,7 +114,7 @@ def _forward_fake(x, *_):
 def _cpu(x, up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias, activation, eps):
     rows = blas.rows(as_matrix(x))  # [M, C]
     up_weight, down_weight = blas.rows(up_weight), blas.rows(down_weight)
-    out = rows.new_empty(rows.shape)
+    out = extension.empty_like(rows)
     groups, hidden = 1, up_weight.shape[0]
     if up_weight.dim() == 3:
         groups, hidden = up_weight.shape[0], up_weight.shape[0] * up_weight.shape[2]

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from . import checks, dispatch, registry
+from . import checks, dispatch, extension, registry
 from .bias_activation import ACTIVATIONS, activate_into, as_matrix, check_activation, check_bias, differentiate_into
 
 
@@ -50,7 +50,7 @@ def grouped_linear(
 
 def check(op: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, activation: str | None) -> None:
     """Raises where x, weight, bias and activation do not make a grouped linear layer."""
-    checks.tensor(op, "x", x, tuple(range(1, 65)), "[…, G·I]")
+    checks.tensor(op, "x", x, checks.ANY_RANK, "[…, G·I]")
     if not isinstance(weight, torch.Tensor):
         raise TypeError(f"{op}: weight must be a tensor [G, I, O], got {type(weight).__name__}")
     if weight.dim() != 3 or weight.shape[0] == 0:
@@ -187,9 +187,9 @@ def _library_backward(impl, d_x, d_weight, d_bias, grad, x, weight, bias, produc
     d_product = grad  # [M, G·O]
     if activation is not None:
         if product is None:
-            product = grad.new_empty(grad.shape)
+            product = extension.empty_like(grad)
             _product(product, x, weight)
-        d_product = grad.new_empty(grad.shape)
+        d_product = extension.empty_like(grad)
         differentiate_into(d_product, d_bias, grad, product, bias, activation, impl)
     elif d_bias.numel():
         differentiate_into(d_x.new_empty(0), d_bias, grad, grad, None, None, impl)
@@ -282,4 +282,4 @@ def _autograd_backward(ctx, grad, _):
     return *taken, None, None, None
 
 
-torch.library.register_autograd("bertkernels::grouped_linear", _autograd_backward, setup_context=_setup_context)
+grouped_linear_op.differentiate(_autograd_backward, _setup_context)

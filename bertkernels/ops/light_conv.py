@@ -143,7 +143,7 @@ def _windows(
 
 
 def _forward(values, logits, lengths, cu_seqlens, softmax, causal, impl):
-    out = values.new_empty(values.shape)  # [B, T, H, D]
+    out = extension.empty_like(values)  # [B, T, H, D]
     forward_into(out, values, logits, lengths, cu_seqlens, softmax, causal, impl)
     return out
 
@@ -171,7 +171,7 @@ def _forward_fake(values, logits, lengths, cu_seqlens, softmax, causal, impl):
 
 
 def _backward(grad, values, logits, lengths, cu_seqlens, softmax, causal, impl):
-    d_values, d_logits = values.new_empty(values.shape), logits.new_empty(logits.shape)
+    d_values, d_logits = extension.empty_like(values), extension.empty_like(logits)
     launch = launch_backward.select(values.device.type, impl)
     if d_values.numel():
         launch(_rows(grad), d_values, d_logits, values, logits, lengths, cu_seqlens, softmax, causal)
@@ -186,7 +186,7 @@ def _backward_fake(grad, values, logits, lengths, cu_seqlens, softmax, causal, i
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
     """`x` with a contiguous last dimension: gradients may come expanded (stride 0) or transposed."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+    return x if x.stride()[-1] == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 # -- launchers: one an implementation ----------------------------------------------------------------------------------
@@ -194,11 +194,9 @@ def _rows(x: torch.Tensor) -> torch.Tensor:
 
 def _shape(values, logits, lengths, cu_seqlens, softmax, causal):
     """The call's sizes as the compiled code takes them. Packed: B sequences, T tokens in all."""
-    batches, tokens = values.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, values.shape[0])
+    sizes = values.shape if cu_seqlens is None else (cu_seqlens.shape[0] - 1, *values.shape)  # B, T, H, D
     return (
-        batches,
-        tokens,
-        *values.shape[-2:],
+        *sizes,
         logits.shape[-1],
         0 if lengths is None else lengths.data_ptr(),
         0 if cu_seqlens is None else cu_seqlens.data_ptr(),
@@ -210,8 +208,8 @@ def _shape(values, logits, lengths, cu_seqlens, softmax, causal):
 
 def _compiled_forward(run, where, out, values, logits, lengths, cu_seqlens, *options):
     values, logits, lengths, cu_seqlens = _rows(values), _rows(logits), dense(lengths), dense(cu_seqlens)
-    tensors = (extension.operand(x) for x in (values, logits, out))
-    run(_shape(values, logits, lengths, cu_seqlens, *options), *tensors, where)
+    shape = _shape(values, logits, lengths, cu_seqlens, *options)
+    run(shape, extension.operand(values), extension.operand(logits), extension.operand(out), where)
 
 
 def _compiled_backward(run, where, grad, d_values, d_logits, values, logits, lengths, cu_seqlens, *options):
@@ -305,4 +303,4 @@ def _autograd_backward(ctx, grad):
     return *gradients, None, None, None, None, None
 
 
-torch.library.register_autograd("bertkernels::light_conv", _autograd_backward, setup_context=_setup_context)
+light_conv_op.differentiate(_autograd_backward, _setup_context)

@@ -54,7 +54,7 @@ def check(
     multiplier: torch.Tensor | None,
 ) -> None:
     """Raises where these do not make a linear layer."""
-    checks.tensor(op, "x", x, tuple(range(1, 65)), "[…, I]")
+    checks.tensor(op, "x", x, checks.ANY_RANK, "[…, I]")
     if not isinstance(weight, torch.Tensor):
         raise TypeError(f"{op}: weight must be a tensor [O, I], got {type(weight).__name__}")
     if weight.dim() != 2 or weight.shape[1] != x.shape[-1]:
@@ -142,7 +142,7 @@ def _backward(grad, x, weight, bias, product, multiplier, activation, wanted, im
         if wanted[3]:
             d_multiplier = (grad * product).view(multiplier.shape)
     if activation is not None:
-        d_product = grad.new_empty(grad.shape)
+        d_product = extension.empty_like(grad)
         differentiate_into(d_product, d_bias, grad, product, bias, activation, "")
     elif wanted[2]:
         differentiate_into(x.new_empty(0), d_bias, d_product, d_product, None, None, "")
@@ -250,4 +250,4 @@ def _autograd_backward(ctx, grad, _):
     return *taken, None, None, None
 
 
-torch.library.register_autograd("bertkernels::linear", _autograd_backward, setup_context=_setup_context)
+linear_op.differentiate(_autograd_backward, _setup_context)

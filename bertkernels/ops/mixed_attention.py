@@ -4,7 +4,7 @@ import functools
 
 import torch
 
-from . import checks, dispatch, registry
+from . import checks, dispatch, extension, registry
 from .attention import attention_reference, draw_seed, key_bias_of, lse_like, resolve, rows, softmax_scale
 from .attention import backward_into as differentiate_attention_into
 from .attention import check as check_attention
@@ -138,7 +138,7 @@ def _backward_by_halves(impl, grad, tensors, out, lse, options):
     _, lengths, cu_seqlens, *_ = options
     d_attended, d_convolved = _halves(rows(grad), query, conv_values)
     attended, _ = _halves(rows(out), query, conv_values)
-    gradients = tuple(x.new_empty(x.shape) for x in (query, key, value))
+    gradients = tuple(map(extension.empty_like, (query, key, value)))
     differentiate_attention_into(gradients, d_attended, query, key, value, attended, lse, *options, impl)
     sequences = (lengths, cu_seqlens)
     return *gradients, *light_conv_backward_op(d_convolved, conv_values, conv_logits, *sequences, True, False, impl)
@@ -255,7 +255,7 @@ def _autograd_backward(ctx, grad, _):
     return *gradients, *(None,) * 7
 
 
-torch.library.register_autograd("bertkernels::mixed_attention", _autograd_backward, setup_context=_setup_context)
+mixed_attention_op.differentiate(_autograd_backward, _setup_context)
 
 
 # -- join_light_conv: copies attention heads from elsewhere and convolves straight into the rest of the same buffer ----
@@ -297,6 +297,4 @@ def _join_autograd_backward(ctx, grad):
     return d_attended, d_values, d_logits, None, None, None
 
 
-torch.library.register_autograd(
-    "bertkernels::join_light_conv", _join_autograd_backward, setup_context=_setup_join_context
-)
+join_light_conv_op.differentiate(_join_autograd_backward, _setup_join_context)

@@ -12,6 +12,7 @@ from .span_conv import span_conv_logits_reference
 Layers = list[torch.Tensor]
 
 LAYERS = ("query", "key", "value", "conv_value", "pointwise", "kernel", "output")
+_NAMES = tuple((f"{name}'s weight", f"{name}'s bias") for name in LAYERS)
 
 
 def mixed_block(
@@ -65,9 +66,7 @@ def mixed_block(
     if key_bias is not None:
         if cu_seqlens is not None:
             raise ValueError(f"{op}: key_bias goes with the padded form; packed sequences need none")
-        checks.tensor(op, "key_bias", key_bias, 2, "[B, T]")
-        checks.shape(op, "key_bias", key_bias, tuple(x.shape[:2]), "[B, T]")
-        checks.alike(op, "key_bias", key_bias, "x", x)
+        checks.companion(op, "key_bias", key_bias, x.shape[:2], "[B, T]", "x", x)
     checks.no_gradients(op, x, depthwise_weight, *weights, *biases, norm_weight, norm_bias)
     arguments = (x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps)
     return mixed_block_op(*arguments, dispatch.requested(impl))
@@ -89,11 +88,9 @@ def _check_layers(
             f"{op}: query's {width} channels must be H·D with H = {heads} heads, and K = {taps} at least 1"
         )
     shapes = (*((width, channels),) * 5, (heads * taps, width), (channels, 2 * width))
-    for name, weight, bias, shape in zip(LAYERS, weights, biases, shapes, strict=True):
-        checks.tensor(op, f"{name}'s weight", weight, 2, "[O, I]")
-        checks.shape(op, f"{name}'s weight", weight, shape, "[O, I]")
-        checks.alike(op, f"{name}'s weight", weight, "x", x)
-        checks.vector(op, f"{name}'s bias", bias, shape[0], x)
+    for (weight_name, bias_name), weight, bias, shape in zip(_NAMES, weights, biases, shapes, strict=True):
+        checks.companion(op, weight_name, weight, shape, "[O, I]", "x", x)
+        checks.vector(op, bias_name, bias, shape[0], x)
 
 
 def mixed_block_reference(
@@ -139,7 +136,7 @@ def _forward_fake(x, *_):
 
 
 def _cpu(x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps):
-    out = x.new_empty(x.shape)
+    out = extension.empty_like(x)
     rows, weights = blas.rows(as_matrix(x)), [blas.rows(weight) for weight in weights]  # [B·T, C]
     batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
     width, taps = weights[0].shape[0] // heads, depthwise_weight.shape[1]

@@ -1,14 +1,16 @@
-"""Registers functions as torch ops (namespace `bertkernels`), with fakes for tracing and autocast."""
+"""Registers functions as torch ops (namespace `bertkernels`), with fakes for tracing, autocast and autograd."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+
+from . import eager
 
 _library = torch.library.Library("bertkernels", "DEF")  # noqa: TOR901 (lives as long as the process)
 _AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 
-def register(name: str, schema: str, run: Callable, fake: Callable, *, autocast: bool = True) -> Callable:
+def register(name: str, schema: str, run: Callable, fake: Callable, *, autocast: bool = True) -> "Op":
     """Defines `bertkernels::<name>`.
 
     Args:
@@ -18,7 +20,7 @@ def register(name: str, schema: str, run: Callable, fake: Callable, *, autocast:
         autocast: False for an op, such as a backward op, whose inputs are to keep their dtypes under autocast.
 
     Returns:
-        the op, ready to be called.
+        the op, to be called with all arguments of the schema in order.
     """
     _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, run, "CompositeExplicitAutograd")
@@ -26,7 +28,62 @@ def register(name: str, schema: str, run: Callable, fake: Callable, *, autocast:
     op = getattr(torch.ops.bertkernels, name).default
     for device_type, key in _AUTOCAST_KEYS.items() if autocast else ():
         _library.impl(name, _under_autocast(op, device_type, key), key)
-    return op
+    return Op(op, run)
+
+
+class Op:
+    """A registered op. Calls take the short way where there is one.
+
+    A plain eager call goes to the op's own function, past the dispatcher, and is recorded for gradients, if any are
+    asked for, without the layers that make a registered op fit for transforms and compilers.
+
+    Attributes:
+        overload: the op as torch knows it.
+    """
+
+    def __init__(self, overload: torch._ops.OpOverload, run: Callable):
+        self.overload = overload
+        self._run = run
+        self._record = overload
+
+    def __call__(self, *arguments: object) -> object:
+        if not eager.is_plain(arguments):
+            return self.overload(*arguments)
+        return self._record(*arguments) if _asks_for_gradients(arguments) else self._run(*arguments)
+
+    def differentiate(self, backward: Callable, setup_context: Callable) -> None:
+        """Tells the op its gradients.
+
+        Args:
+            backward: (ctx, *gradients of the outputs) → a gradient, or None, for each argument.
+            setup_context: (ctx, inputs, output), keeps on ctx what `backward` needs. Both as for a
+                `torch.autograd.Function`.
+        """
+        torch.library.register_autograd(self.overload, backward, setup_context=setup_context)
+        if any(str(argument.type) == "List[Tensor]" for argument in self.overload._schema.arguments):
+            return  # a Function does not look into lists
+        run = self._run
+
+        def forward(ctx, *inputs):
+            output = run(*inputs)
+            setup_context(ctx, inputs, output)
+            return output
+
+        members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+        function = type(self.overload._opname, (torch.autograd.Function,), members)
+        # Function's own apply looks for what transforms have left behind, which plain arguments do not have.
+        self._record = super(torch.autograd.Function, function).apply
+
+
+def _asks_for_gradients(arguments: Sequence[object]) -> bool:
+    if torch.is_grad_enabled():
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor):
+                if argument.requires_grad:
+                    return True
+            elif isinstance(argument, (list, tuple)) and _asks_for_gradients(argument):
+                return True
+    return False
 
 
 def _under_autocast(op: Callable, device_type: str, key: str) -> Callable:

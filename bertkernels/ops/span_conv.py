@@ -2,7 +2,7 @@
 
 import torch
 
-from . import checks, dispatch, registry
+from . import checks, dispatch, extension, registry
 from .bias_activation import as_matrix
 from .depthwise_conv import depthwise_conv_backward_op, depthwise_conv_reference
 from .depthwise_conv import launch_forward as launch_depthwise
@@ -42,9 +42,7 @@ def span_conv(
     """
     inputs = (query, depthwise_weight, pointwise_weight, pointwise_bias, kernel_weight, kernel_bias)
     _check("span_conv", x, *inputs, lengths, cu_seqlens)
-    checks.tensor("span_conv", "values", values, query.dim(), "[B, T, H, D] or packed [total, H, D]")
-    checks.shape("span_conv", "values", values, query.shape, "query's shape")
-    checks.alike("span_conv", "values", values, "x", x)
+    checks.companion("span_conv", "values", values, query.shape, "query's shape", "x", x)
     weights = inputs[1:]
     keep = _wants_gradients(x, query, values, *weights)
     return span_conv_op(x, query, values, *weights, lengths, cu_seqlens, keep, dispatch.requested(impl))[0]
@@ -303,7 +301,7 @@ _CONVOLUTION = {"torch": ""}
 
 
 def _depthwise(x, weight, lengths, cu_seqlens, convolution):
-    spans = x.new_empty(x.shape)  # [B, T, C]
+    spans = extension.empty_like(x)  # [B, T, C]
     launch = launch_depthwise.select(x.device.type, convolution)
     if spans.numel():
         launch(spans, x, weight, None, lengths, cu_seqlens, False)
@@ -350,7 +348,7 @@ def _composed_forward(convolution):
         logits = logits.view(*query.shape[:-1], -1)  # [B, T, H, K]
         out = None
         if values is not None:
-            out = values.new_empty(values.shape)
+            out = extension.empty_like(values)
             light_conv_into(out, values, logits, lengths, cu_seqlens, True, False, convolution)
         return out, logits, product.view(*x.shape[:-1], pointwise_weight.shape[0])
 
@@ -383,7 +381,7 @@ def _composed_backward(d_logits, product, query, kernel_weight, lengths, wanted)
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
     """`x` with a contiguous last dimension."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+    return x if x.stride()[-1] == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 def _triton_forward(x, query, values, *rest):
@@ -527,7 +525,5 @@ def _autograd_backward(ctx, grad, *_):
     return d_x, d_query, d_values if wants_values else None, *d_weights, None, None, None, None
 
 
-torch.library.register_autograd(
-    "bertkernels::span_conv_logits", _autograd_logits_backward, setup_context=_setup_logits_context
-)
-torch.library.register_autograd("bertkernels::span_conv", _autograd_backward, setup_context=_setup_context)
+span_conv_logits_op.differentiate(_autograd_logits_backward, _setup_logits_context)
+span_conv_op.differentiate(_autograd_backward, _setup_context)

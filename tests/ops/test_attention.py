@@ -156,9 +156,9 @@ def test_opcheck(device, impl):
         (packed, None, None, cu_seqlens, seed, 0.25, None),
         ((sliced(query), swapped(key), misaligned(value)), None, None, None, None, 0.0, None),
     ]:
-        torch.library.opcheck(attention_op, (*leaves(*tensors), *options, impl))
+        torch.library.opcheck(attention_op.overload, (*leaves(*tensors), *options, impl))
         out, lse = attention_op(*tensors, *options, impl)
-        torch.library.opcheck(attention_backward_op, (expanded_ones(out), *tensors, out, lse, *options, impl))
+        torch.library.opcheck(attention_backward_op.overload, (expanded_ones(out), *tensors, out, lse, *options, impl))
 
 
 @pytest.mark.parametrize("device, impl", OURS)

@@ -124,10 +124,10 @@ def test_gradcheck(device, impl, activation):
 def test_opcheck(device, impl):
     x, bias, _ = draw((3, 4, 6), torch.float32, device)
     for tensor, b, activation in [(x, bias, "gelu"), (sliced(x), None, None)]:
-        torch.library.opcheck(bias_activation_op, (*leaves(tensor, b), activation, impl))
+        torch.library.opcheck(bias_activation_op.overload, (*leaves(tensor, b), activation, impl))
         for wanted in ([True, b is not None], [False, True]):
             arguments = (expanded_ones(tensor), tensor, b, activation, wanted, impl)
-            torch.library.opcheck(bias_activation_backward_op, arguments)
+            torch.library.opcheck(bias_activation_backward_op.overload, arguments)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)

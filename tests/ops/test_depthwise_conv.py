@@ -140,10 +140,10 @@ def test_opcheck(device, impl):
     for i, (tensor, b, lens, cu) in enumerate(
         [(x, bias, lengths, None), (x[0], None, None, cu_seqlens), (sliced(x), bias, None, None)]
     ):
-        torch.library.opcheck(depthwise_conv_op, (*leaves(tensor, weight, b), lens, cu, False, impl))
+        torch.library.opcheck(depthwise_conv_op.overload, (*leaves(tensor, weight, b), lens, cu, False, impl))
         wanted = [i != 0, i != 1, b is not None]
         arguments = (expanded_ones(tensor), tensor, weight, lens, cu, True, wanted, impl)
-        torch.library.opcheck(depthwise_conv_backward_op, arguments)
+        torch.library.opcheck(depthwise_conv_backward_op.overload, arguments)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)

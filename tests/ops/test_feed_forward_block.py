@@ -121,7 +121,7 @@ def test_empty(impl, shape):
 
 def test_opcheck_and_compilation():
     tensors = draw((2, 5, 16), 24)
-    torch.library.opcheck(feed_forward_block_op, (*tensors, "gelu", 1e-12, ""))
+    torch.library.opcheck(feed_forward_block_op.overload, (*tensors, "gelu", 1e-12, ""))
     torch._dynamo.reset()
     compiled = torch.compile(ops.feed_forward_block, fullgraph=True, dynamic=True, backend="aot_eager")
     with torch.no_grad():

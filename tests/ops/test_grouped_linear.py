@@ -126,10 +126,10 @@ def test_opcheck(device, impl):
         (x, None, "gelu", False),
         (sliced(x), bias, None, True),
     ]:
-        torch.library.opcheck(grouped_linear_op, (*leaves(tensor, weight, b), activation, keep, impl))
+        torch.library.opcheck(grouped_linear_op.overload, (*leaves(tensor, weight, b), activation, keep, impl))
         _, product = grouped_linear_op(tensor, weight, b, activation, keep, impl)
         arguments = (expanded_ones(grad), tensor, weight, b, product, activation)
-        torch.library.opcheck(grouped_linear_backward_op, (*arguments, [True, keep, b is not None], impl))
+        torch.library.opcheck(grouped_linear_backward_op.overload, (*arguments, [True, keep, b is not None], impl))
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)

@@ -128,8 +128,8 @@ def test_opcheck(device, impl):
         (values[0], logits[0], None, cu_seqlens),
         (sliced(values), logits, None, None),
     ]:
-        torch.library.opcheck(light_conv_op, (*leaves(v, w), lens, cu, True, False, impl))
-        torch.library.opcheck(light_conv_backward_op, (expanded_ones(v), v, w, lens, cu, True, False, impl))
+        torch.library.opcheck(light_conv_op.overload, (*leaves(v, w), lens, cu, True, False, impl))
+        torch.library.opcheck(light_conv_backward_op.overload, (expanded_ones(v), v, w, lens, cu, True, False, impl))
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)

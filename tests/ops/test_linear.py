@@ -111,11 +111,11 @@ def test_opcheck(device, impl):
     x, weight, bias, multiplier, grad = draw(((2, 5), 6, 8), torch.float32, device)
     cases = [(x, bias, None, "gelu", True), (x, None, multiplier, None, True), (sliced(x), bias, None, None, False)]
     for tensor, b, m, activation, keep in cases:
-        torch.library.opcheck(linear_op, (*leaves(tensor, weight, b, m), activation, keep, impl))
+        torch.library.opcheck(linear_op.overload, (*leaves(tensor, weight, b, m), activation, keep, impl))
         _, product = linear_op(tensor, weight, b, m, activation, keep, impl)
         wanted = [True, keep, b is not None, m is not None]
         arguments = (expanded_ones(grad), tensor, weight, b, product, m, activation, wanted, impl)
-        torch.library.opcheck(linear_backward_op, arguments)
+        torch.library.opcheck(linear_backward_op.overload, arguments)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)

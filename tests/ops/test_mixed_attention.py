@@ -192,17 +192,19 @@ def test_opcheck(device, impl):
         ([x[0] for x in tensors], None, None, cu_seqlens, None, 0.0, None),
         ([sliced(x) for x in tensors], None, None, None, None, 0.0, None),
     ]:
-        torch.library.opcheck(mixed_attention_op, (*leaves(*inputs), *options, impl))
+        torch.library.opcheck(mixed_attention_op.overload, (*leaves(*inputs), *options, impl))
         out, lse = mixed_attention_op(*inputs, *options, impl)
         arguments = (expanded_ones(out), *inputs, out, lse, *options, impl)
-        torch.library.opcheck(mixed_attention_backward_op, arguments)
+        torch.library.opcheck(mixed_attention_backward_op.overload, arguments)
 
 
 @pytest.mark.parametrize("impl", implementations_on_cpu("light_conv", ("cpu",)))
 def test_join(impl):
     _, _, _, conv_values, conv_logits, grad = draw((2, 9, 2, 8, 2, 5), torch.float32)
     attended, lengths = torch.randn(2, 9, 16), int32([9, 4])
-    torch.library.opcheck(join_light_conv_op, (*leaves(attended, conv_values, conv_logits), lengths, None, impl))
+    torch.library.opcheck(
+        join_light_conv_op.overload, (*leaves(attended, conv_values, conv_logits), lengths, None, impl)
+    )
     out, d_attended, *d_convolution = with_gradients(
         lambda *x: join_light_conv_op(*x, lengths, None, impl), (attended, conv_values, conv_logits), grad
     )

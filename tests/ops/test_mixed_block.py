@@ -154,7 +154,7 @@ def test_empty(impl, shape):
 
 def test_opcheck_and_compilation():
     x, *rest = draw(2, 11, 16, 2, 4, 3)
-    torch.library.opcheck(mixed_block_op, (x, *rest, None, None, 1e-12, ""))
+    torch.library.opcheck(mixed_block_op.overload, (x, *rest, None, None, 1e-12, ""))
     torch._dynamo.reset()
     compiled = torch.compile(lambda x: ops.mixed_block(x, *rest), fullgraph=True, dynamic=True, backend="aot_eager")
     with torch.no_grad():

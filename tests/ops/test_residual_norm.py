@@ -157,11 +157,11 @@ def test_opcheck(device, impl, dropout_p):
     seed = seed_of(1, device) if dropout_p else None
     for tensor in (x, sliced(x)):
         arguments = (tensor, residual, weight, bias)
-        torch.library.opcheck(residual_norm_op, (*leaves(*arguments), seed, 1e-12, dropout_p, impl))
+        torch.library.opcheck(residual_norm_op.overload, (*leaves(*arguments), seed, 1e-12, dropout_p, impl))
         _, moments = residual_norm_op(*arguments, seed, 1e-12, dropout_p, impl)
         for upstream, wanted in ((grad, [True] * 4), (expanded_ones(grad), [False, True, False, True])):
             arguments = (upstream, tensor, residual, weight, seed, moments, dropout_p, wanted, impl)
-            torch.library.opcheck(residual_norm_backward_op, arguments)
+            torch.library.opcheck(residual_norm_backward_op.overload, arguments)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)

@@ -199,14 +199,14 @@ def test_opcheck(device, impl, form):
     x = sliced(x)
     for keep in (True, False):
         options = (lengths, cu_seqlens, keep, impl)
-        torch.library.opcheck(span_conv_op, (*leaves(x, query, values, *weights), *options))
-        torch.library.opcheck(span_conv_logits_op, (*leaves(x, query, *weights), *options))
+        torch.library.opcheck(span_conv_op.overload, (*leaves(x, query, values, *weights), *options))
+        torch.library.opcheck(span_conv_logits_op.overload, (*leaves(x, query, *weights), *options))
         if form != "plain":
             break
     logits, product = span_conv_logits_op(x, query, *weights, lengths, cu_seqlens, True, impl)
     for wanted in ([True] * 7, [False, True] * 3 + [False]):
         saved = (x, query, *weights[:-1], product, lengths, cu_seqlens)
-        torch.library.opcheck(span_conv_logits_backward_op, (expanded_ones(logits), *saved, wanted, impl))
+        torch.library.opcheck(span_conv_logits_backward_op.overload, (expanded_ones(logits), *saved, wanted, impl))
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)

@@ -153,9 +153,9 @@ def test_gradcheck(activation):
 def test_opcheck():
     x, bias, _ = draw((3, 4, 6), torch.float32)
     for tensor, b, activation in [(x, bias, "gelu"), (sliced(x), None, None)]:
-        torch.library.opcheck(bias_activation_op, (*leaves(tensor, b), activation, "triton"))
+        torch.library.opcheck(bias_activation_op.overload, (*leaves(tensor, b), activation, "triton"))
         arguments = (expanded_ones(tensor), tensor, b, activation, [True, b is not None], "triton")
-        torch.library.opcheck(bias_activation_backward_op, arguments)
+        torch.library.opcheck(bias_activation_backward_op.overload, arguments)
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0), (0,)])

@@ -243,9 +243,11 @@ def test_gradcheck(options, taps):
 def test_opcheck(form):
     shape, sequence = ((2, 3, 4), (int32(3, 1), None)) if form == "padded" else ((5, 4), (None, int32(0, 2, 5)))
     x, weight, bias, grad = draw(*shape, taps=3)
-    torch.library.opcheck(depthwise_conv_op, (*leaves(x, weight, bias), *sequence, False, "triton"))
+    torch.library.opcheck(depthwise_conv_op.overload, (*leaves(x, weight, bias), *sequence, False, "triton"))
     for gradient, wanted in ((grad, [True, True, True]), (expanded_ones(x), [False, True, False])):
-        torch.library.opcheck(depthwise_conv_backward_op, (gradient, x, weight, *sequence, True, wanted, "triton"))
+        torch.library.opcheck(
+            depthwise_conv_backward_op.overload, (gradient, x, weight, *sequence, True, wanted, "triton")
+        )
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 4), (0, 5, 4), (0, 4), (2, 5, 0)], ids=str)

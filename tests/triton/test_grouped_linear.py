@@ -205,10 +205,10 @@ def test_gradcheck(activation):
 def test_opcheck():
     x, weight, bias, grad = draw(((2, 5), 2, 3, 4), torch.float32)
     for tensor, b, activation, keep in [(x, bias, "gelu", True), (sliced(x), None, None, False)]:
-        torch.library.opcheck(grouped_linear_op, (*leaves(tensor, weight, b), activation, keep, "triton"))
+        torch.library.opcheck(grouped_linear_op.overload, (*leaves(tensor, weight, b), activation, keep, "triton"))
         _, product = grouped_linear_op(tensor, weight, b, activation, keep, "triton")
         arguments = (expanded_ones(grad), tensor, weight, b, product, activation, [True, keep, b is not None], "triton")
-        torch.library.opcheck(grouped_linear_backward_op, arguments)
+        torch.library.opcheck(grouped_linear_backward_op.overload, arguments)
 
 
 @pytest.mark.parametrize("shape", [((0, 4), 2, 3, 4), ((3,), 2, 0, 4), ((3,), 2, 4, 0)])

@@ -266,11 +266,11 @@ def test_opcheck(form, monkeypatch):
     shape, sequence = ((2, 3, 1, 4), (int32(3, 1), None)) if form == "padded" else ((5, 1, 4), (None, int32(0, 2, 5)))
     values, logits, grad = tensors(*shape, taps=3)
     leaves = (values.requires_grad_(), logits.requires_grad_())
-    torch.library.opcheck(light_conv_op, (*leaves, *sequence, True, False, "triton"))
+    torch.library.opcheck(light_conv_op.overload, (*leaves, *sequence, True, False, "triton"))
     detached = (values.detach(), logits.detach())
-    torch.library.opcheck(light_conv_backward_op, (grad, *detached, *sequence, True, False, "triton"))
+    torch.library.opcheck(light_conv_backward_op.overload, (grad, *detached, *sequence, True, False, "triton"))
     expanded = torch.ones(()).expand(shape)
-    torch.library.opcheck(light_conv_backward_op, (expanded, *detached, *sequence, True, False, "triton"))
+    torch.library.opcheck(light_conv_backward_op.overload, (expanded, *detached, *sequence, True, False, "triton"))
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 3, 4), (0, 5, 3, 4), (0, 3, 4), (2, 5, 3, 0)], ids=str)

@@ -241,10 +241,10 @@ def test_opcheck(form):
     options = [torch.randn(2, 3), int32([3, 1]), None, torch.tensor([3]), 0.25, 0.5]
     if form == "packed":
         tensors, options = [x.flatten(0, 1) for x in tensors], [None, None, offsets([4, 2]), None, 0.0, None]
-    torch.library.opcheck(mixed_attention_op, (*leaves(*tensors), *options, "triton"))
+    torch.library.opcheck(mixed_attention_op.overload, (*leaves(*tensors), *options, "triton"))
     out, lse = mixed_attention_op(*tensors, *options, "triton")
     arguments = (expanded_ones(out), *tensors, out, lse, *options, "triton")
-    torch.library.opcheck(mixed_attention_backward_op, arguments)
+    torch.library.opcheck(mixed_attention_backward_op.overload, arguments)
 
 
 @pytest.mark.parametrize("B, T, H, N, D", [(0, 4, 2, 2, 3), (2, 0, 2, 2, 3), (2, 4, 2, 2, 0), (2, 4, 2, 0, 3)])

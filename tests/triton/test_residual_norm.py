@@ -234,11 +234,11 @@ def test_opcheck(dropout_p):
     x, residual, weight, bias, grad = draw((3, 4, 6), torch.float32)
     seed = seed_of(1) if dropout_p else None
     arguments = (sliced(x), residual, weight, bias)
-    torch.library.opcheck(residual_norm_op, (*leaves(*arguments), seed, 1e-12, dropout_p, "triton"))
+    torch.library.opcheck(residual_norm_op.overload, (*leaves(*arguments), seed, 1e-12, dropout_p, "triton"))
     _, moments = residual_norm_op(*arguments, seed, 1e-12, dropout_p, "triton")
     for upstream, wanted in ((grad, [True] * 4), (expanded_ones(grad), [False, True, False, True])):
         arguments = (upstream, x, residual, weight, seed, moments, dropout_p, wanted, "triton")
-        torch.library.opcheck(residual_norm_backward_op, arguments)
+        torch.library.opcheck(residual_norm_backward_op.overload, arguments)
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0), (0,), (2, 0, 3)])

@@ -163,13 +163,13 @@ def test_opcheck():
     lengths = int32([2])
     utils = ("test_schema", "test_autograd_registration", "test_faketensor")  # the last is slow interpreted: tests/ops
     options = (lengths, None, True, "triton")
-    torch.library.opcheck(span_conv_op, (*leaves(x, query, values, *weights), *options), test_utils=utils)
-    torch.library.opcheck(span_conv_logits_op, (*leaves(x, query, *weights), *options), test_utils=utils)
+    torch.library.opcheck(span_conv_op.overload, (*leaves(x, query, values, *weights), *options), test_utils=utils)
+    torch.library.opcheck(span_conv_logits_op.overload, (*leaves(x, query, *weights), *options), test_utils=utils)
     logits, product = span_conv_logits_op(x, query, *weights, *options)
     saved = (x, query, *weights[:-1], product, lengths, None)
     for wanted in ([True] * 7, [False, True] * 3 + [False]):
         arguments = (expanded_ones(logits), *saved, wanted, "triton")
-        torch.library.opcheck(span_conv_logits_backward_op, arguments, test_utils=utils)
+        torch.library.opcheck(span_conv_logits_backward_op.overload, arguments, test_utils=utils)
 
 
 def test_sequences_out_of_range_stay_in_bounds():
