@@ -219,7 +219,7 @@ def _backward(grad, x, depthwise_weight, *rest):
     d_logits = as_matrix(d_logits.flatten(-2))  # [M, H·K]
     d_keys = _linear(d_logits, weights[5].T)  # [M, H·D], as the query has multiplied them
     keys, multiplier = as_matrix(keys), query.view(d_keys.shape)
-    d_query += (d_keys * keys).view(query.shape)
+    d_query.addcmul_(d_keys.view(query.shape), keys.view(query.shape))
     d_kernel = _linear(d_logits.T, (keys * multiplier).T) if wants_kernel else x.new_empty(0)
     d_keys *= multiplier
     d_pointwise = _linear(d_keys.T, as_matrix(spans).T) if wants_pointwise else x.new_empty(0)
