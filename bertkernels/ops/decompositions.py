@@ -91,7 +91,7 @@ def _mixed_context(x, depthwise_weight, *rest):
     layers = len(LAYERS)
     weights, biases, (bias, cu_seqlens, seed, dropout_p, heads, _) = rest[:layers], rest[layers:-6], rest[-6:]
     out = mixed_context_reference(x, depthwise_weight, weights, biases, heads, bias, cu_seqlens, seed, dropout_p)
-    return out, *(x.new_empty(0) for _ in range(5))
+    return out, *(x.new_empty(0) for _ in range(8))
 
 
 def _residual_norm(x, residual, weight, bias, seed, eps, dropout_p, impl):

@@ -143,7 +143,7 @@ def mixed_block(x: Shape, depthwise: Shape, weights: list[Shape], biases, norm, 
 @register_flop_formula(_ops.mixed_context)
 def mixed_context(x: Shape, depthwise: Shape, *rest, **__) -> int:
     """Of packed sequences no shape tells the lengths: counted as one sequence, an upper bound."""
-    weights, heads = rest[:6], rest[16]
+    weights, (heads, _) = rest[:6], rest[-2:]
     products = 2 * prod(x[:-1]) * sum(map(prod, weights))
     return products + depthwise_conv(x, depthwise) + mixed_attention(*_heads(x, weights, heads))
 
@@ -152,7 +152,7 @@ def mixed_context(x: Shape, depthwise: Shape, *rest, **__) -> int:
 def mixed_context_backward(grad: Shape, x: Shape, depthwise: Shape, *rest, **__) -> int:
     """Wanted: x, depthwise, the projections' weights and biases, pointwise, its bias, kernel, its bias. Gradients of
     keys, and of all that the heads take, are worked out in any case."""
-    weights, heads, wanted = rest[:6], rest[16], rest[17]
+    weights, (heads, wanted, _) = rest[:6], rest[-3:]
     wants_x, wants_depthwise, wants_projections, _, wants_pointwise, _, wants_kernel, _ = map(bool, wanted)
     projections, pointwise, kernel = (
         2 * prod(x[:-1]) * sum(map(prod, w)) for w in (weights[:4], weights[4:5], weights[5:])

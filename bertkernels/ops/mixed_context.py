@@ -13,7 +13,7 @@ from .depthwise_conv import launch_forward as launch_depthwise
 from .light_conv import forward_into as convolve_into
 from .light_conv import launch_backward as launch_light_conv_backward
 from .linear import launch_forward as launch_linear
-from .linear import linear_reference
+from .linear import linear_reference, onednn_multiplies
 from .mixed_attention import mixed_attention_reference
 from .span_conv import span_conv_logits_reference
 
@@ -132,10 +132,11 @@ def _widened(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
 
 # -- the registered op -------------------------------------------------------------------------------------------------
 # (x, depthwise_weight, the layers' weights, their biases, key_bias, cu_seqlens, seed, dropout_p, heads, impl)
-#   -> out, projected [4, …, H, D], spans […, C], keys […, H·D] before the query multiplies them, logits […, H, K], lse
+#   -> out, query, key, value, conv_value […, H, D], spans […, C], keys […, H·D] before the query multiplies them,
+#      logits […, H, K], lse
 # All but `out` are there for the backward pass.
 
-_LAYERS = len(LAYERS)
+_LAYERS, _KEPT = len(LAYERS), 9
 
 
 def _forward(x, depthwise_weight, *rest):
@@ -149,10 +150,8 @@ def _forward(x, depthwise_weight, *rest):
     weights, biases = layers[:_LAYERS], layers[_LAYERS:]
     tokens, rows, width = x.shape[:-1], as_matrix(x), weights[0].shape[0]
 
-    projected = x.new_empty(_PROJECTIONS, rows.shape[0], width)
-    for out, weight, bias in zip(projected, weights, biases, strict=False):
-        _project_into(out, rows, weight, bias)
-    projected = projected.view(_PROJECTIONS, *tokens, heads, width // heads)
+    layers = zip(weights[:_PROJECTIONS], biases, strict=False)
+    projected = [_linear(rows, *layer).view(*tokens, heads, width // heads) for layer in layers]
     query, key, value, conv_value = projected
     spans = x.new_empty(x.shape)
     launch_depthwise.select(x.device.type, impl)(spans, x, depthwise_weight, None, None, cu_seqlens, False)
@@ -164,7 +163,7 @@ def _forward(x, depthwise_weight, *rest):
     attended, convolved = out.unbind(-3)
     attend_into(attended, lse, query, key, value, key_bias, None, cu_seqlens, seed, dropout_p, None, impl)
     convolve_into(convolved, conv_value, logits, None, cu_seqlens, True, False, impl)
-    results = out.view(*tokens, 2 * width), projected, spans, keys.view(*tokens, width), logits
+    results = out.view(*tokens, 2 * width), *projected, spans, keys.view(*tokens, width), logits
     return *(result.to(dtype) for result in results), lse
 
 
@@ -177,19 +176,19 @@ def _resolve(x: torch.Tensor, impl: str) -> str:
 def _forward_fake(x, depthwise_weight, *rest):
     weights, heads = rest[:_LAYERS], rest[-2]
     tokens, width = x.shape[:-1], weights[0].shape[0]
-    query = x.new_empty((*tokens, heads, width // heads))
+    projected = [x.new_empty((*tokens, heads, width // heads)) for _ in range(_PROJECTIONS)]
     return (
         x.new_empty((*tokens, 2 * width)),
-        x.new_empty((_PROJECTIONS, *query.shape)),
+        *projected,
         x.new_empty(x.shape),
         x.new_empty((*tokens, width)),
         x.new_empty((*tokens, heads, weights[5].shape[0] // heads)),
-        lse_like(query),
+        lse_like(projected[0]),
     )
 
 
 def _backward(grad, x, depthwise_weight, *rest):
-    weights, kept, options = rest[:_LAYERS], rest[_LAYERS : _LAYERS + 6], rest[_LAYERS + 6 :]
+    weights, kept, options = rest[:_LAYERS], rest[_LAYERS : _LAYERS + _KEPT], rest[_LAYERS + _KEPT :]
     key_bias, cu_seqlens, seed, dropout_p, heads, wanted, impl = options
     impl, dtype = _resolve(x, impl), x.dtype
     grad = grad.to(dtype)
@@ -198,8 +197,7 @@ def _backward(grad, x, depthwise_weight, *rest):
         kept = _widened(*kept)
     wants_x, wants_depthwise, wants_projections, wants_their_biases, *wants_span = wanted
     wants_pointwise, wants_pointwise_bias, wants_kernel, wants_kernel_bias = wants_span
-    out, projected, spans, keys, logits, lse = kept
-    query, key, value, conv_value = projected
+    out, query, key, value, conv_value, spans, keys, logits, lse = kept
     tokens, rows, width = x.shape[:-1], as_matrix(x), keys.shape[-1]
 
     d_projected = x.new_empty(*tokens, _PROJECTIONS, *query.shape[-2:])  # one row a token, for one product by weights
@@ -234,7 +232,7 @@ def _backward(grad, x, depthwise_weight, *rest):
 
     d_projected = d_projected.view(-1, _PROJECTIONS * width)  # [M, 4·H·D]
     if wants_x:
-        as_matrix(d_x).addmm_(d_projected, torch.cat(weights[:_PROJECTIONS]))
+        _add_product(as_matrix(d_x), d_projected, torch.cat(weights[:_PROJECTIONS]))
     d_projections = _linear(d_projected.T, rows.T) if wants_projections else x.new_empty(0)
     d_their_biases = _column_sums(d_projected, wants_their_biases, impl)
     span = (d_pointwise, d_pointwise_bias, d_kernel, d_kernel_bias)
@@ -256,11 +254,12 @@ def _linear(x, weight, bias=None):
     return launch_linear.select(x.device.type, "torch")(x, weight, bias, None, None)
 
 
-def _project_into(out, x, weight, bias):
-    if bias is None:
-        torch.mm(x, weight.T, out=out)
+def _add_product(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:
+    """out [M, C] += x [M, O] · weight [O, C]"""
+    if onednn_multiplies(x.dtype):
+        out += _linear(x, weight.T)
     else:
-        torch.addmm(bias, x, weight.T, out=out)
+        out.addmm_(x, weight)
 
 
 def _column_sums(x: torch.Tensor, wanted: bool, impl: str) -> torch.Tensor:
@@ -284,14 +283,15 @@ _OPTIONS = "Tensor? score_bias, Tensor? cu_seqlens, Tensor? seed, float dropout_
 mixed_context_op = registry.register(
     "mixed_context",
     f"(Tensor x, Tensor depthwise_weight, {_WEIGHTS}, {_BIASES}, {_OPTIONS}, str impl)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _forward,
     _forward_fake,
 )
 mixed_context_backward_op = registry.register(
     "mixed_context_backward",
-    f"(Tensor grad, Tensor x, Tensor depthwise_weight, {_WEIGHTS}, Tensor out, Tensor projected, Tensor spans, "
-    f"Tensor keys, Tensor logits, Tensor lse, {_OPTIONS}, bool[8] wanted, str impl)"
+    f"(Tensor grad, Tensor x, Tensor depthwise_weight, {_WEIGHTS}, Tensor out, Tensor query, Tensor key, "
+    f"Tensor value, Tensor conv_value, Tensor spans, Tensor keys, Tensor logits, Tensor lse, {_OPTIONS}, "
+    "bool[8] wanted, str impl)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _backward,
     _backward_fake,
