@@ -3,9 +3,11 @@
 import math
 
 import torch
+from torch import nn
 from transformers.models.convbert.modeling_convbert import ConvBertSelfAttention, SeparableConv1D
 
 from ..nn import ALL_TOKENS, Alignment, Layout, Packing, apply_linear, calls_alone
+from ..nn.context import mixed_context
 from ..ops import depthwise_conv, dispatch, linear, mixed_attention
 from ..ops.mixed_attention import join_light_conv_op
 
@@ -55,7 +57,12 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
             return super().forward(hidden_states, attention_mask, encoder_hidden_states, **kwargs)
         layout = ALL_TOKENS if packing is None else packing.layout
         packed = layout.cu_seqlens is not None
-        x = layout.clear_padding(hidden_states.squeeze(0) if packed else hidden_states)
+        x = hidden_states.squeeze(0) if packed else hidden_states
+        if not output_attentions:
+            context = self._context_at_once(x, attention_mask if packing is None else None, layout)
+            if context is not None:
+                return context.unsqueeze(0) if packed else context, None
+        x = layout.clear_padding(x)
 
         heads = (self.num_attention_heads, self.attention_head_size)
         mixed_query = apply_linear(self.query, x)  # [B, T, H·D], or [total, H·D] as all below
@@ -86,6 +93,32 @@ class FusedConvBertSelfAttention(ConvBertSelfAttention):
                 max_seqlen=layout.max_seqlen,
             )
         return context.unsqueeze(0) if packed else context, probabilities
+
+    def _context_at_once(
+        self, x: torch.Tensor, attention_mask: torch.Tensor | None, layout: Layout
+    ) -> torch.Tensor | None:
+        """The context [B, T, 2·H·D] from one op, or None where modules must be called."""
+        span = self.key_conv_attn_layer
+        layers = (self.query, self.key, self.value, self.conv_out_layer, self.conv_kernel_layer)
+        if layout.lengths is not None or type(span) is not FusedSeparableConv1D:
+            return None
+        if not all(type(layer) is nn.Linear for layer in layers):
+            return None
+        *projections, kernel = [(layer.weight, layer.bias) for layer in layers]
+        pointwise = (span.pointwise.weight.squeeze(-1), span.bias.squeeze(-1))  # [H·D, C], [H·D]
+        weights, biases = zip(*projections, pointwise, kernel, strict=True)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return mixed_context(
+            (*layers, span, span.depthwise, span.pointwise, self.dropout),
+            weights,
+            biases,
+            span.depthwise.weight.squeeze(1),
+            self.num_attention_heads,
+            self.dropout.p if self.dropout.training else 0.0,
+            x,
+            additive_mask(attention_mask, dtype),
+            layout.cu_seqlens,
+        )
 
     def _spans_by_query(self, x: torch.Tensor, mixed_query: torch.Tensor, layout: Layout) -> torch.Tensor:
         layer = self.key_conv_attn_layer

@@ -5,6 +5,7 @@ from torch import nn
 
 from .. import ops
 from .attention import attention_probs, split_width
+from .context import mixed_context
 from .depthwise import DepthwiseConv1d
 from .inference import LINEAR, mixed_block
 from .layout import ALL_TOKENS, Layout
@@ -51,6 +52,9 @@ class MixedAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x [B, T, C], or packed [total, C] → the same shape."""
+        context = self._context_at_once(x, layout)
+        if context is not None:
+            return apply_linear(self.output, context)
         shape = (self.heads, self.head_size)
         x = layout.clear_padding(x)
         query = apply_linear(self.query, x).unflatten(-1, shape)  # [B, T, H, D]
@@ -68,6 +72,23 @@ class MixedAttention(nn.Module):
             max_seqlen=layout.max_seqlen,
         )
         return apply_linear(self.output, context)
+
+    def _context_at_once(self, x: torch.Tensor, layout: Layout) -> torch.Tensor | None:
+        """What the output layer takes, [B, T, 2·H·D], from one op, or None where modules must be called."""
+        layers = (self.query, self.key, self.value, self.conv_value, self.pointwise, self.conv_kernel)
+        if layout.lengths is not None or not all(type(layer) in LINEAR for layer in layers):
+            return None
+        return mixed_context(
+            (*layers, self.depthwise),
+            [layer.weight for layer in layers],
+            [layer.bias for layer in layers],
+            self.depthwise.weight,
+            self.heads,
+            self.dropout if self.training else 0.0,
+            x,
+            layout.attention_mask,
+            layout.cu_seqlens,
+        )
 
     def _conv_logits(self, x: torch.Tensor, query: torch.Tensor, layout: Layout) -> torch.Tensor:
         """The kernels before their softmax, [B, T, H, K]: one op where plain layers do just that."""

@@ -10,6 +10,7 @@ from .light_conv import light_conv
 from .linear import linear
 from .mixed_attention import mixed_attention
 from .mixed_block import mixed_block
+from .mixed_context import mixed_context
 from .residual_norm import residual_norm
 from .span_conv import span_conv, span_conv_logits
 
@@ -26,6 +27,7 @@ __all__ = [
     "linear",
     "mixed_attention",
     "mixed_block",
+    "mixed_context",
     "residual_norm",
     "span_conv",
     "span_conv_logits",

@@ -18,6 +18,7 @@ from .light_conv import light_conv_op, light_conv_reference
 from .linear import linear_op, linear_reference
 from .mixed_attention import join_light_conv_op, mixed_attention_op, mixed_attention_reference
 from .mixed_block import mixed_block_op, mixed_block_reference
+from .mixed_context import LAYERS, mixed_context_op, mixed_context_reference
 from .residual_norm import residual_norm_op, residual_norm_reference
 from .span_conv import span_conv_logits_op, span_conv_logits_reference, span_conv_op, span_conv_reference
 
@@ -35,6 +36,7 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
         linear_op: _linear,
         mixed_attention_op: _mixed_attention,
         mixed_block_op: _mixed_block,
+        mixed_context_op: _mixed_context,
         residual_norm_op: _residual_norm,
         span_conv_logits_op: _span_conv_logits,
         span_conv_op: _span_conv,
@@ -84,6 +86,13 @@ def _mixed_attention(query, *arguments):
 def _mixed_block(*arguments):
     *inputs, _ = arguments
     return mixed_block_reference(*inputs)
+
+
+def _mixed_context(x, depthwise_weight, *rest):
+    layers = len(LAYERS)
+    weights, biases, (bias, cu_seqlens, seed, dropout_p, heads, _) = rest[:layers], rest[layers:-6], rest[-6:]
+    out = mixed_context_reference(x, depthwise_weight, weights, biases, heads, bias, cu_seqlens, seed, dropout_p)
+    return out, *(x.new_empty(0) for _ in range(8))
 
 
 def _residual_norm(x, residual, weight, bias, seed, eps, dropout_p, impl):

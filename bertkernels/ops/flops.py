@@ -3,6 +3,7 @@
 A multiplication with its addition counts as two, as torch counts them; activations, biases and softmax do not count.
 """
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -137,3 +138,35 @@ def mixed_block(x: Shape, depthwise: Shape, weights: list[Shape], biases, norm, 
     taps = (*x[:-1], heads, depthwise[1])
     products = 2 * prod(x[:-1]) * sum(map(prod, weights))
     return products + depthwise_conv(x, depthwise) + mixed_attention(head, head, head, head, taps)
+
+
+@register_flop_formula(_ops.mixed_context)
+def mixed_context(x: Shape, depthwise: Shape, *rest, **__) -> int:
+    """Of packed sequences no shape tells the lengths: counted as one sequence, an upper bound."""
+    weights, (heads, _) = rest[:6], rest[-2:]
+    products = 2 * prod(x[:-1]) * sum(map(prod, weights))
+    return products + depthwise_conv(x, depthwise) + mixed_attention(*_heads(x, weights, heads))
+
+
+@register_flop_formula(_ops.mixed_context_backward)
+def mixed_context_backward(grad: Shape, x: Shape, depthwise: Shape, *rest, **__) -> int:
+    """Wanted: x, depthwise, the projections' weights and biases, pointwise, its bias, kernel, its bias. Gradients of
+    keys, and of all that the heads take, are worked out in any case."""
+    weights, (heads, wanted, _) = rest[:6], rest[-3:]
+    wants_x, wants_depthwise, wants_projections, _, wants_pointwise, _, wants_kernel, _ = map(bool, wanted)
+    projections, pointwise, kernel = (
+        2 * prod(x[:-1]) * sum(map(prod, w)) for w in (weights[:4], weights[4:5], weights[5:])
+    )
+    return (
+        mixed_attention_backward(grad, *_heads(x, weights, heads))
+        + kernel * (1 + wants_kernel)
+        + pointwise * ((wants_x or wants_depthwise) + wants_pointwise)
+        + depthwise_conv(x, depthwise) * (wants_x + wants_depthwise)
+        + projections * (wants_x + wants_projections)
+    )
+
+
+def _heads(x: Shape, weights: Sequence[Shape], heads: int) -> tuple[Shape, ...]:
+    """Shapes of query, key, value, convolution values and logits."""
+    head = (*x[:-1], heads, weights[0][0] // heads)
+    return (head,) * 4 + ((*x[:-1], heads, weights[5][0] // heads),)

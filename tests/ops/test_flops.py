@@ -84,3 +84,17 @@ def test_span_conv_counts_its_parts():
     gradients = 2 * logits + 2 * tokens * depthwise + 2 * convolution  # the span is worked out anew
     trained = operations(lambda: ops.span_conv(x, query, values, *weights).sum().backward())
     assert trained == logits + convolution + gradients
+
+
+def test_mixed_context_counts_its_parts():
+    x, *weights = (torch.randn(shape, requires_grad=True) for shape in ((2, 9, 12), (12, 5), *((16, 12),) * 5, (6, 16)))
+    depthwise, *weights = weights
+    heads, taps = torch.randn(2, 9, 2, 8), torch.randn(2, 9, 2, 3)
+    inner = operations(lambda: ops.mixed_attention(heads, heads, heads, heads, taps))
+    products, spans = 2 * 18 * (5 * 16 * 12 + 6 * 16), 2 * 18 * 12 * 5
+    biases = [None] * 6
+    assert operations(lambda: ops.mixed_context(x, depthwise, weights, biases, 2)) == products + spans + inner
+    trained = operations(lambda: ops.mixed_context(x, depthwise, weights, biases, 2).sum().backward())
+    heads, taps = heads.requires_grad_(), taps.requires_grad_()
+    both = operations(lambda: ops.mixed_attention(heads, heads, heads, heads, taps).sum().backward())
+    assert trained == 3 * (products + spans) + both
