@@ -1,4 +1,4 @@
-"""Whole sub-layers as one op: for inference on the CPU, where plain modules do just what the op does.
+"""Whole sub-layers as one op: on the CPU, where plain modules do just what the op does; `mixed_block` for inference.
 
 The functions here return None where they can't stand for the modules, which are then called one by one.
 """
@@ -33,10 +33,13 @@ def feed_forward_block(
         activation: as `bertkernels.ops.bias_activation` names it.
         kinds: classes of linear layers of which only weight and bias matter.
     """
-    if not _infers("feed_forward_block", x, norm, dropout) or not _are_plain((up, down), kinds):
+    if not _takes("feed_forward_block", x, norm, dropout) or not _are_plain((up, down), kinds):
+        return None
+    p = dropout.p if dropout.training else 0.0
+    if p and (type(dropout) is not nn.Dropout or p >= 1):
         return None
     weights = (up.weight, up.bias, down.weight, down.bias, norm.weight, norm.bias)
-    return ops.feed_forward_block(x, *weights, activation=activation, eps=norm.eps)
+    return ops.feed_forward_block(x, *weights, activation=activation, eps=norm.eps, dropout_p=p)
 
 
 def mixed_block(
@@ -72,13 +75,15 @@ def mixed_block(
 
 
 def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module) -> bool:
+    return not torch.is_grad_enabled() and not (dropout.training and dropout.p) and _takes(op, x, norm, dropout)
+
+
+def _takes(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and dispatch.resolve(op, "cpu", dispatch.requested(None)) == "cpu"
-        and not (dropout.training and dropout.p)
         and calls_alone(dropout)
         and is_plain_norm(norm)
     )
