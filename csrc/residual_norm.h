@@ -15,12 +15,13 @@ struct ResidualNormShape {
   DType dtype = DType::kFloat32;
 };
 
-// Element c of row m has the index m·(C rounded up to a multiple of 4) + c. It is dropped where its random bits are below
+// Element c of row m has the index (first_row + m)·(C rounded up to a multiple of 4) + c. It is dropped where its random bits are below
 // `threshold`, and else multiplied by `scale`.
 struct Dropout {
   const std::int64_t* seed = nullptr;  // null: nothing is dropped
   std::uint32_t threshold = 0;
   double scale = 1;
+  std::int64_t first_row = 0;  // where the rows are part of more
 };
 
 struct ResidualNormForward {

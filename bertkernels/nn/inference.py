@@ -1,4 +1,4 @@
-"""Whole sub-layers as one op: for inference on the CPU, where plain modules do just what the op does.
+"""Whole sub-layers as one op: on the CPU, where plain modules do just what the op does; `mixed_block` for inference.
 
 The functions here return None where they can't stand for the modules, which are then called one by one.
 """
@@ -35,12 +35,16 @@ def feed_forward_block(
     """
     if type(up) not in kinds or type(down) not in kinds:
         return None
-    if not _infers("feed_forward_block", x, norm, dropout, up, down):
+    if not _takes("feed_forward_block", x, norm, dropout, up, down):
+        return None
+    p = dropout.p if dropout.training else 0.0
+    if p and (type(dropout) is not nn.Dropout or p >= 1):
         return None
     weights = (*weight_and_bias(up), *weight_and_bias(down))
     if not _are_there(*weights):
         return None
-    return ops.feed_forward_block(x, *weights, *weight_and_bias(norm), activation=activation, eps=norm.eps)
+    weights += weight_and_bias(norm)
+    return ops.feed_forward_block(x, *weights, activation=activation, eps=norm.eps, dropout_p=p)
 
 
 def mixed_block(
@@ -78,12 +82,18 @@ def mixed_block(
 
 def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *layers: nn.Module) -> bool:
     return (
+        not torch.is_grad_enabled()
+        and not (dropout.training and dropout.p)
+        and _takes(op, x, norm, dropout, *layers)
+    )
+
+
+def _takes(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *layers: nn.Module) -> bool:
+    return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and dispatch.resolve(op, "cpu", dispatch.requested(None)) == "cpu"
-        and not (dropout.training and dropout.p)
         and is_plain_norm(norm)
         and calls_alone(dropout, *layers)
     )

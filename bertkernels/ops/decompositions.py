@@ -13,6 +13,7 @@ from .attention import attention_op, attention_reference
 from .bias_activation import bias_activation_op, bias_activation_reference
 from .depthwise_conv import depthwise_conv_op, depthwise_conv_reference
 from .feed_forward_block import feed_forward_block_op, feed_forward_block_reference
+from .feed_forward_training import feed_forward_training_op
 from .grouped_linear import grouped_linear_op, grouped_linear_reference
 from .light_conv import light_conv_op, light_conv_reference
 from .linear import linear_op, linear_reference
@@ -30,6 +31,7 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
         bias_activation_op: _bias_activation,
         depthwise_conv_op: _depthwise_conv,
         feed_forward_block_op: _feed_forward_block,
+        feed_forward_training_op: _feed_forward_training,
         grouped_linear_op: _grouped_linear,
         join_light_conv_op: _join_light_conv,
         light_conv_op: _light_conv,
@@ -60,6 +62,12 @@ def _depthwise_conv(x, weight, bias, lengths, cu_seqlens, causal, impl):
 def _feed_forward_block(*arguments):
     *inputs, _ = arguments
     return feed_forward_block_reference(*inputs)
+
+
+def _feed_forward_training(*arguments):
+    *inputs, seed, activation, eps, dropout_p, _ = arguments
+    out = feed_forward_block_reference(*inputs, activation, eps, seed, dropout_p)
+    return out, *(out.new_empty(0) for _ in range(3))
 
 
 def _grouped_linear(x, weight, bias, activation, keep, impl):

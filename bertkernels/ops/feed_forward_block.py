@@ -1,9 +1,10 @@
-"""`feed_forward_block`: a whole feed-forward sub-layer, residual connection and norm included, for inference."""
+"""`feed_forward_block`: a whole feed-forward sub-layer, dropout, residual connection and norm included."""
 
 import torch
 
-from . import blas, checks, dispatch, extension, registry
+from . import blas, checks, dispatch, extension, philox, registry
 from .bias_activation import activation_number, as_matrix, bias_activation_reference, check_activation
+from .feed_forward_training import feed_forward_training_op
 from .grouped_linear import grouped_linear_reference
 from .linear import linear_reference
 from .residual_norm import residual_norm_reference
@@ -20,12 +21,14 @@ def feed_forward_block(
     *,
     activation: str | None = "gelu",
     eps: float = 1e-12,
+    dropout_p: float = 0.0,
     impl: str | None = None,
 ) -> torch.Tensor:
-    """LayerNorm(x + down(activation(up(x)))) (Vaswani et al. 2017, §3.3; grouped: Jiang et al. 2020, §3.3).
+    """LayerNorm(x + dropout(down(activation(up(x))))) (Vaswani et al. 2017, §3.3; grouped: Jiang et al. 2020, §3.3).
 
     On the CPU a few hundred tokens a thread go through all of it at a time, so that the channels between the layers
-    stay in its cache. It computes no gradients: training composes `linear` or `grouped_linear`, and `residual_norm`.
+    stay in its cache. Where a gradient will be asked for, the up layer's product and the down layer's result are kept
+    beside x; the backward pass goes piece by piece too, but for the gradients of the two weights.
 
     Args:
         x: […, C] with a contiguous last dimension.
@@ -34,7 +37,7 @@ def feed_forward_block(
         up_bias, down_bias: [F] and [C], likewise, or None.
         norm_weight, norm_bias: [C], likewise.
         activation: None, "gelu", "gelu_tanh", "relu", "tanh" or "sigmoid", see `bias_activation`.
-        eps: of the LayerNorm.
+        eps: of the LayerNorm. dropout_p: from 0 to below 1, as in `residual_norm`; pass 0 outside training.
         impl: "cpu" (float32 only, with MKL) or "reference"; None takes the best that can run.
 
     Returns:
@@ -42,7 +45,7 @@ def feed_forward_block(
 
     Raises:
         ValueError, TypeError: an unknown activation, or shapes, dtypes, devices or strides that do not fit.
-        RuntimeError: gradients would be wanted, or `impl` asks for an implementation that cannot run here.
+        RuntimeError: `impl` asks for an implementation that cannot run here.
     """
     op = "feed_forward_block"
     vectors = (up_bias, down_bias, norm_weight, norm_bias)
@@ -53,9 +56,15 @@ def feed_forward_block(
     names = ("up_bias", "down_bias", "norm_weight", "norm_bias")
     for name, vector, size in zip(names, vectors, (hidden, *(x.shape[-1],) * 3), strict=True):
         checks.vector(op, name, vector, size, x)
-    checks.no_gradients(op, x, up_weight, down_weight, *vectors)
-    arguments = (x, up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias, activation, eps)
-    return feed_forward_block_op(*arguments, dispatch.requested(impl))
+    if not 0 <= dropout_p < 1:
+        raise ValueError(f"{op}: dropout_p must be from 0 to below 1, got {dropout_p}")
+    inputs = (x, up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias)
+    impl = dispatch.requested(impl)
+    keep = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs)
+    if keep or dropout_p:
+        seed = philox.draw_seed(x.device) if dropout_p else None
+        return feed_forward_training_op(*inputs, seed, activation, eps, dropout_p, impl)[0]
+    return feed_forward_block_op(*inputs, activation, eps, impl)
 
 
 def _check_layers(op: str, x: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> None:
@@ -83,13 +92,15 @@ def feed_forward_block_reference(
     norm_bias: torch.Tensor,
     activation: str | None = "gelu",
     eps: float = 1e-12,
+    seed: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
 ) -> torch.Tensor:
-    """The specification of `feed_forward_block`, in plain torch operations; in fp32 or fp64 throughout."""
+    """The specification of `feed_forward_block`, in plain torch operations; differentiable; in fp32 or fp64."""
     wide = torch.promote_types(x.dtype, torch.float32)
     up = linear_reference if up_weight.dim() == 2 else grouped_linear_reference
     hidden = bias_activation_reference(up(x.to(wide), up_weight.to(wide), None), _wide(up_bias, wide), activation)
     result = up(hidden, down_weight.to(wide), _wide(down_bias, wide))
-    return residual_norm_reference(result, x.to(wide), norm_weight, norm_bias, eps=eps).to(x.dtype)
+    return residual_norm_reference(result, x.to(wide), norm_weight, norm_bias, seed, eps, dropout_p).to(x.dtype)
 
 
 def _wide(vector: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:

@@ -130,6 +130,33 @@ def feed_forward_block(x: Shape, up: Shape, up_bias, down: Shape, *_, **__) -> i
     return 2 * prod(x[:-1]) * (prod(up) + prod(down))
 
 
+@register_flop_formula(_ops.feed_forward_training)
+def feed_forward_training(x: Shape, up: Shape, up_bias, down: Shape, *_, **__) -> int:
+    return feed_forward_block(x, up, up_bias, down)
+
+
+@register_flop_formula(_ops.feed_forward_training_backward)
+def feed_forward_training_backward(
+    grad: Shape,
+    x: Shape,
+    up: Shape,
+    up_bias,
+    down: Shape,
+    norm,
+    seed,
+    product,
+    result,
+    moments,
+    activation,
+    dropout_p,
+    wanted,
+    *_,
+    **__,
+) -> int:
+    """The gradient between the layers is worked out in any case."""
+    return linear(x, up) * (bool(wanted[0]) + bool(wanted[1])) + linear(x, down) * (1 + bool(wanted[3]))
+
+
 @register_flop_formula(_ops.mixed_block)
 def mixed_block(x: Shape, depthwise: Shape, weights: list[Shape], biases, norm, norm_bias, heads: int, *_, **__) -> int:
     """Of packed sequences no shape tells the lengths: counted as one sequence, an upper bound."""

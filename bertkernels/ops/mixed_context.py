@@ -323,4 +323,4 @@ def _autograd_backward(ctx, grad, *_):
     return *(g if want else None for g, want in zip(found, needs, strict=False)), *(None,) * 6
 
 
-torch.library.register_autograd("bertkernels::mixed_context", _autograd_backward, setup_context=_setup_context)
+mixed_context_op.differentiate(_autograd_backward, _setup_context)

@@ -100,7 +100,7 @@ void sum_row(const Dropout& dropout, const Matrix& x, const Matrix& residual, st
     for (std::int64_t c = 0; c < columns; ++c) scratch.sum[c] = base[c] + added[c];
     return;
   }
-  const std::uint64_t first = row * ceil_div(columns, 4) * 4;
+  const std::uint64_t first = (dropout.first_row + row) * ceil_div(columns, 4) * 4;
   random_bits(static_cast<std::uint64_t>(*dropout.seed), first, columns, scratch.bits);
   const std::uint32_t threshold = dropout.threshold;
   const A scale = static_cast<A>(dropout.scale);

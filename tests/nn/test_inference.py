@@ -1,4 +1,4 @@
-"""Sub-layers as one op: the same results, and modules again wherever something else stands in their place."""
+"""Sub-layers as one op: the same results and gradients, and modules wherever something else stands in their place."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 
 from bertkernels import ops
 from bertkernels.nn import ALL_TOKENS, FeedForward, Layout, MixedAttention, PostNorm
+from bertkernels.nn.residual import apply_residual_norm
 
 pytestmark = pytest.mark.skipif(
     not ops.can_run("mixed_block", "cpu", "cpu")[0], reason=ops.can_run("mixed_block", "cpu", "cpu")[1] or "it can run"
@@ -34,10 +35,13 @@ def called(monkeypatch):
 
 
 def both(sublayer, x, layout=ALL_TOKENS):
-    """As inference runs it, and as training composes it."""
+    """As inference runs it, and composed of its parts."""
     with torch.no_grad():
-        out = sublayer(x, layout)
-    return out, sublayer(x, layout).detach()
+        return sublayer(x, layout), composed(sublayer, x, layout)
+
+
+def composed(sublayer, x, layout=ALL_TOKENS):
+    return apply_residual_norm(sublayer.norm, sublayer.dropout, sublayer.function(x, layout), x)
 
 
 LAYOUTS = {
@@ -53,17 +57,50 @@ def test_same_as_its_parts(sublayer, called, name):
     x = torch.randn(20, 32) if name == "packed" else torch.randn(3, 20, 32)
     got, want = both(sublayer, x, LAYOUTS[name])
     torch.testing.assert_close(got, want, atol=3e-6, rtol=3e-6)
-    composed = name == "lengths" and isinstance(sublayer.function, MixedAttention)
-    assert len(called) == (0 if composed else 1)
+    in_parts = name == "lengths" and isinstance(sublayer.function, MixedAttention)
+    assert len(called) == (0 if in_parts else 1)
 
 
-def test_training_and_other_dtypes_compose(sublayer, called):
-    sublayer(torch.randn(2, 5, 32))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients_and_dropout_are_those_of_its_parts(sublayer, called, training):
+    sublayer.train(training)
+    for module in sublayer.function.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # on attention's probabilities, which one op draws in an order of its own
+    x, grad = torch.randn(3, 20, 32, requires_grad=True), torch.randn(3, 20, 32)
+    results = []
+    for function in (sublayer, lambda x: composed(sublayer, x)):
+        torch.manual_seed(3)
+        out = function(x)
+        results.append((out, *torch.autograd.grad(out, [x, *sublayer.parameters()], grad)))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, atol=2e-5, rtol=2e-5)
+    assert called == (["feed_forward_block"] if isinstance(sublayer.function, FeedForward) else [])
+
+
+def test_other_dtypes_compose(sublayer, called):
+    with torch.autocast("cpu", torch.bfloat16):
         sublayer(torch.randn(2, 5, 32))
+        with torch.no_grad():
+            sublayer(torch.randn(2, 5, 32))
+    sublayer.double()(torch.randn(2, 5, 32).double())
     with torch.no_grad():
-        sublayer.train()(torch.randn(2, 5, 32))
-        sublayer.double().eval()(torch.randn(2, 5, 32).double())
+        sublayer(torch.randn(2, 5, 32).double())
+    assert called == []
+
+
+def test_a_dropout_of_another_kind_is_called(sublayer, called):
+    class Halves(nn.Dropout):
+        def forward(self, x):
+            return x / 2
+
+    x = torch.randn(2, 5, 32)
+    for dropout in (Halves(0.3), nn.Dropout(1.0)):
+        sublayer.dropout = dropout.train()
+        want = nn.functional.layer_norm(
+            x + dropout(sublayer.function(x)), (32,), sublayer.norm.weight, sublayer.norm.bias, sublayer.norm.eps
+        )
+        torch.testing.assert_close(sublayer(x), want, atol=3e-6, rtol=3e-6)
     assert called == []
 
 
@@ -75,10 +112,12 @@ def test_whatever_stands_in_a_modules_place_takes_effect(sublayer, called):
     for name, module in modules.items():
         seen = []
         handle = module.register_forward_hook(lambda *a, _seen=seen: _seen.append(1))
-        with torch.no_grad():
-            sublayer(x)
+        for grad in (False, True):
+            seen.clear()
+            with torch.set_grad_enabled(grad):
+                sublayer(x)
+            assert seen, f"a hook on {name} was passed over"
         handle.remove()
-        assert seen, f"a hook on {name} was passed over"
     assert called == []
     first = "up" if isinstance(sublayer.function, FeedForward) else "key"
     inner = getattr(sublayer.function, first)

@@ -173,16 +173,6 @@ def test_unknown_activation_and_wrong_dtype_for_the_kernel():
             ops.feed_forward_block(*(x.double() for x in tensors), impl="cpu")
 
 
-@pytest.mark.parametrize("which", range(7))
-def test_gradients_are_refused(which):
-    tensors = draw((4, 8), 12)
-    tensors[which].requires_grad_()
-    with pytest.raises(RuntimeError, match="no gradients"):
-        ops.feed_forward_block(*tensors)
-    with torch.no_grad():
-        ops.feed_forward_block(*tensors)
-
-
 def test_a_machine_without_the_product_says_so(monkeypatch):
     from bertkernels.ops import blas, feed_forward_block
 

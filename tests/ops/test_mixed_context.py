@@ -194,11 +194,11 @@ def test_opcheck(device, impl, form):
     if form == "packed":
         x, grad, cu_seqlens = x[0], grad[0], torch.tensor([0, 4, 7], dtype=torch.int32)
     options = (bias, cu_seqlens, None, 0.0, 2)
-    torch.library.opcheck(mixed_context_op, (*leaves(x, depthwise, *layers), *options, impl))
+    torch.library.opcheck(mixed_context_op.overload, (*leaves(x, depthwise, *layers), *options, impl))
     kept = mixed_context_op(x, depthwise, *layers, *options, impl)
     for wanted in ([True] * 8, [False, True] * 4, [True, False] * 4):
         inputs = (expanded_ones(grad), x, depthwise, *layers[:6], *kept, *options, wanted, impl)
-        torch.library.opcheck(mixed_context_backward_op, inputs)
+        torch.library.opcheck(mixed_context_backward_op.overload, inputs)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
