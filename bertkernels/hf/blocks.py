@@ -1,12 +1,12 @@
-"""ConvBERT's sub-layers, each as one op where that computes the same (see `bertkernels.nn.inference`), in the place of
-Hugging Face's classes."""
+"""ConvBERT's sub-layers, each as one op where that computes the same (see `bertkernels.nn.whole_sublayer`), in
+the place of Hugging Face's classes."""
 
 import torch
 from transformers.models.convbert.modeling_convbert import ConvBertAttention, ConvBertLayer
 
 from ..nn import Alignment, Packing, calls_alone
-from ..nn.inference import LINEAR, feed_forward_block, mixed_block
 from ..nn.linear import children, weight_and_bias
+from ..nn.whole_sublayer import LINEAR, feed_forward_block, mixed_block
 from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
 from .feed_forward import FusedConvBertIntermediate, FusedGroupedLinearLayer
 from .output import FusedConvBertOutput, FusedConvBertSelfOutput
@@ -28,12 +28,12 @@ class FusedConvBertAttention(ConvBertAttention):
         **kwargs,
     ) -> torch.Tensor:
         if encoder_hidden_states is None and not kwargs.get("output_attentions", True):
-            out = self._infer_block(hidden_states, attention_mask, kwargs.get("packing"))
+            out = self._as_one_op(hidden_states, attention_mask, kwargs.get("packing"))
             if out is not None:
                 return out
         return super().forward(hidden_states, attention_mask, encoder_hidden_states, **kwargs)
 
-    def _infer_block(
+    def _as_one_op(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, packing: Packing | Alignment | None
     ) -> torch.Tensor | None:
         inner, end = children(self, "self", "output")

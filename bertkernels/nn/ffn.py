@@ -5,9 +5,9 @@ from torch import nn
 
 from .activation import FUSED_NAME, check_activation
 from .grouped_linear import GroupedLinear
-from .inference import feed_forward_block
 from .layout import ALL_TOKENS, Layout
 from .linear import apply_linear, children
+from .whole_sublayer import feed_forward_block
 
 
 class FeedForward(nn.Module):
@@ -40,7 +40,7 @@ class FeedForward(nn.Module):
             return self.down(self.up(x))  # `up` applies the activation itself
         return apply_linear(self.down, apply_linear(self.up, x, activation=self.activation))
 
-    def infer_block(self, x: torch.Tensor, layout: Layout, norm: nn.Module, dropout: nn.Module) -> torch.Tensor | None:
+    def as_one_op(self, x: torch.Tensor, layout: Layout, norm: nn.Module, dropout: nn.Module) -> torch.Tensor | None:
         """norm(x + dropout(self(x))) as one op, or None where modules must be called."""
         if self.activation not in FUSED_NAME:
             return None

@@ -7,9 +7,9 @@ from .. import ops
 from .attention import attention_probs, split_width
 from .context import mixed_context
 from .depthwise import DepthwiseConv1d
-from .inference import LINEAR, mixed_block
 from .layout import ALL_TOKENS, Layout
 from .linear import apply_linear, calls_alone, children, weight_and_bias
+from .whole_sublayer import LINEAR, mixed_block
 
 _LAYERS = ("query", "key", "value", "conv_value", "pointwise", "conv_kernel", "output")  # as `ops.mixed_block` has them
 
@@ -108,7 +108,7 @@ class MixedAttention(nn.Module):
         keys = apply_linear(self.pointwise, span) * query.flatten(-2)  # [B, T, H·D]
         return apply_linear(self.conv_kernel, keys).unflatten(-1, (self.heads, -1))
 
-    def infer_block(self, x: torch.Tensor, layout: Layout, norm: nn.Module, dropout: nn.Module) -> torch.Tensor | None:
+    def as_one_op(self, x: torch.Tensor, layout: Layout, norm: nn.Module, dropout: nn.Module) -> torch.Tensor | None:
         """norm(x + dropout(self(x))) as one op, or None where modules must be called."""
         if layout.lengths is not None or (self.training and self.dropout):
             return None

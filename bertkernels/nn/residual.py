@@ -5,16 +5,16 @@ from torch import nn
 
 from .. import ops
 from ..ops import dispatch
-from .inference import is_plain_norm
 from .layout import ALL_TOKENS, Layout
 from .linear import calls_alone, children
+from .whole_sublayer import is_plain_norm
 
 
 class PostNorm(nn.Module):
     """y = LayerNorm(x + dropout(function(x, layout))) (Vaswani et al. 2017, §3.1).
 
     Args:
-        function: a sub-layer, called with (x, layout). If it has infer_block(x, layout, norm, dropout), that may
+        function: a sub-layer, called with (x, layout). If it has as_one_op(x, layout, norm, dropout), that may
             return what the whole frame returns, or None.
         hidden_size: C.
         dropout: on the sub-layer's output, in training.
@@ -30,8 +30,8 @@ class PostNorm(nn.Module):
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x [B, T, C], or packed [total, C] → the same shape."""
         function, dropout, norm = children(self, "function", "dropout", "norm")
-        if hasattr(function, "infer_block") and calls_alone(function):
-            out = function.infer_block(x, layout, norm, dropout)
+        if hasattr(function, "as_one_op") and calls_alone(function):
+            out = function.as_one_op(x, layout, norm, dropout)
             if out is not None:
                 return out
         return apply_residual_norm(norm, dropout, function(x, layout), x)

@@ -18,9 +18,9 @@ namespace bertkernels {
 namespace BERTKERNELS_ISA {
 namespace {
 
-constexpr std::int64_t kMostRows = 384;   // of a tile; products of fewer rows read the weights more often
-constexpr std::int64_t kLeastRows = 192;  // of a tile
-constexpr std::int64_t kPiece = 16;       // tiles are multiples of it
+constexpr std::int64_t kMostTokens = 384;   // of a tile; products of fewer rows read the weights more often
+constexpr std::int64_t kLeastTokens = 192;  // of a tile
+constexpr std::int64_t kUnit = 16;          // tiles are multiples of it
 
 // Equally many tiles for each thread; or, where there are too few rows for that, one tile, on whose steps all threads
 // work together. That one must not lie in a parallel region, where BLAS would take it for one thread's.
@@ -29,22 +29,26 @@ struct Tiles {
   std::int64_t count;
 
   Tiles(std::int64_t all, int threads) {
-    const std::int64_t rounds = ceil_div(all, threads * kMostRows);
-    rows = all < threads * kLeastRows ? all : ceil_div(ceil_div(all, threads * rounds), kPiece) * kPiece;
+    const std::int64_t rounds = ceil_div(all, threads * kMostTokens);
+    rows = all < threads * kLeastTokens ? all : ceil_div(ceil_div(all, threads * rounds), kUnit) * kUnit;
     count = ceil_div(all, rows);
   }
 };
 
-constexpr std::int64_t kPanel = 512;      // columns differentiated together; a multiple of kPiece
+constexpr std::int64_t kPanel = 512;  // columns differentiated together; a multiple of kUnit
 
 // A row of any of the matrices.
 inline float* row_of(const Matrix& x, std::int64_t row) { return static_cast<float*>(x.data) + row * x.stride; }
 
+inline LinearWeight without_bias(LinearWeight layer) {
+  layer.bias = nullptr;
+  return layer;
+}
+
 // The layer the other way round: from gradients of its output to those of its input.
 inline LinearWeight turned(LinearWeight layer) {
-  layer.bias = nullptr;
   layer.out_by_in = !layer.out_by_in;
-  return layer;
+  return without_bias(layer);
 }
 
 bool forward_tile(const FeedForwardTrainingForward& call, std::int64_t first, std::int64_t rows, float* hidden,
@@ -54,7 +58,7 @@ bool forward_tile(const FeedForwardTrainingForward& call, std::int64_t first, st
   const float* const x = row_of(block.x, first);
   float* const pre = call.kept.product + first * F;
   float* const result = call.kept.result + first * C;
-  product(block.gemm, block.up, G, rows, C / G, F / G, x, block.x.stride, false, pre, F);
+  multiply_here(block.gemm, {without_bias(block.up), G, C / G, F / G, x, block.x.stride, pre, F}, rows);
 
   BiasActivationForward activation;
   activation.shape = {rows, F, block.activation, DType::kFloat32};
@@ -63,8 +67,7 @@ bool forward_tile(const FeedForwardTrainingForward& call, std::int64_t first, st
   activation.out = {hidden, F};
   const bool activated = bias_activation_forward(activation, threads);
 
-  fill_rows(block.down.bias, rows, C, result, C);
-  product(block.gemm, block.down, G, rows, F / G, C / G, hidden, F, true, result, C);
+  multiply_here(block.gemm, {block.down, G, F / G, C / G, hidden, F, result, C}, rows);
 
   ResidualNormForward norm;
   norm.shape = {rows, C, DType::kFloat32};
@@ -84,7 +87,7 @@ bool forward_tile(const FeedForwardTrainingForward& call, std::int64_t first, st
 struct Sums {
   float *up_bias, *down_bias, *norm_weight, *norm_bias;
 
-  static std::int64_t padded(std::int64_t columns) { return ceil_div(columns, kPiece) * kPiece; }
+  static std::int64_t padded(std::int64_t columns) { return ceil_div(columns, kUnit) * kUnit; }
   static std::int64_t size(const FeedForwardBlock& block) { return padded(block.hidden) + 3 * block.channels; }
   Sums(const FeedForwardBlock& block, float* memory)
       : up_bias(memory),
@@ -93,7 +96,7 @@ struct Sums {
         norm_bias(norm_weight + block.channels) {}
 };
 
-static_assert(kPiece % Vector<float>::lanes == 0);
+static_assert(kUnit % Vector<float>::lanes == 0);
 
 bool backward_tile(const FeedForwardTrainingBackward& call, const float* up_bias, std::int64_t first, std::int64_t rows,
                    const Sums& sums, int threads) {
@@ -118,7 +121,7 @@ bool backward_tile(const FeedForwardTrainingBackward& call, const float* up_bias
   norm.d_bias = sums.norm_bias;
   const bool enough = residual_norm_backward(norm, threads);
 
-  product(block.gemm, turned(block.down), G, rows, C / G, F / G, d_result, C, false, d_product, F);
+  multiply_here(block.gemm, {turned(block.down), G, C / G, F / G, d_result, C, d_product, F}, rows);
   const ActivationGradientRow differentiate = activation_gradient_of(block.activation);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
   for (std::int64_t c = 0; c < F; c += kPanel) {
@@ -133,7 +136,9 @@ bool backward_tile(const FeedForwardTrainingBackward& call, const float* up_bias
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < C; ++c) sums.down_bias[c] += d_result[r * C + c];
   }
-  if (d_x != nullptr) product(block.gemm, turned(block.up), G, rows, F / G, C / G, d_product, F, true, d_x, C);
+  if (d_x != nullptr) {
+    multiply_and_add_here(block.gemm, {turned(block.up), G, F / G, C / G, d_product, F, d_x, C}, rows);
+  }
   return enough;
 }
 

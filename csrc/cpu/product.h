@@ -64,19 +64,34 @@ inline int leading(std::int64_t stride, std::int64_t rows, std::int64_t columns)
   return static_cast<int>(rows > 1 ? stride : larger(stride, columns));
 }
 
-inline void multiply_piece(Sgemm gemm, const Product& p, const Piece& piece) {
+// y = beta · y + x · weight, for a piece of one group; the bias is left out.
+inline void call_blas(Sgemm gemm, const Product& p, const Piece& piece, float beta) {
   const std::int64_t group = piece.column / p.out, column = piece.column % p.out;
   const LinearWeight& weight = p.weight;
   const int m = static_cast<int>(piece.columns), n = static_cast<int>(piece.rows), k = static_cast<int>(p.in);
   const int lda = leading(weight.row, weight.out_by_in ? p.out : p.in, weight.out_by_in ? p.in : p.out);
   const int ldb = leading(p.x_stride, piece.rows, p.groups * p.in);
   const int ldc = leading(p.y_stride, piece.rows, p.groups * p.out);
-  const float one = 1, beta = weight.bias != nullptr ? 1.0f : 0.0f;
-  if (weight.bias != nullptr) fill_rows(p, piece);
+  const float one = 1;
   // BLAS counts columns first: all three are transposed to it
   gemm(weight.out_by_in ? "T" : "N", "N", &m, &n, &k, &one,
        weight.data + group * weight.group + column * (weight.out_by_in ? weight.row : 1), &lda,
        p.x + piece.row * p.x_stride + group * p.in, &ldb, &beta, p.y + piece.row * p.y_stride + piece.column, &ldc);
+}
+
+inline void multiply_piece(Sgemm gemm, const Product& p, const Piece& piece) {
+  if (p.weight.bias != nullptr) fill_rows(p, piece);
+  call_blas(gemm, p, piece, p.weight.bias != nullptr ? 1.0f : 0.0f);
+}
+
+// All rows of a product on this thread; outside of a parallel region on BLAS's own threads.
+inline void multiply_here(Sgemm gemm, const Product& p, std::int64_t rows) {
+  for (std::int64_t g = 0; g < p.groups; ++g) multiply_piece(gemm, p, {0, rows, g * p.out, p.out});
+}
+
+// The same, added to what y holds.
+inline void multiply_and_add_here(Sgemm gemm, const Product& p, std::int64_t rows) {
+  for (std::int64_t g = 0; g < p.groups; ++g) call_blas(gemm, p, {0, rows, g * p.out, p.out}, 1.0f);
 }
 
 // Products of the same sizes, piece by piece; then(product's number, piece) follows each piece on its thread.

@@ -264,12 +264,12 @@ def test_opcheck(impl, dropout_p):
     for x in (tensors[0], sliced(tensors[0])):
         arguments = (x, *tensors[1:])
         options = (seed, "gelu", 1e-12, dropout_p, impl)
-        torch.library.opcheck(feed_forward_training_op, (*leaves(*arguments), *options))
+        torch.library.opcheck(feed_forward_training_op.overload, (*leaves(*arguments), *options))
         _, *kept = feed_forward_training_op(*arguments, *options)
         x, up, up_bias, down, _, weight, _ = arguments
         for back, wanted in ((grad, [True] * 7), (expanded_ones(grad), [False, True] * 3 + [False])):
             inputs = (back, x, up, up_bias, down, weight, seed, *kept, "gelu", dropout_p, wanted, impl)
-            torch.library.opcheck(feed_forward_training_backward_op, inputs)
+            torch.library.opcheck(feed_forward_training_backward_op.overload, inputs)
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)

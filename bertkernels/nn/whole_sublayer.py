@@ -82,9 +82,7 @@ def mixed_block(
 
 def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *layers: nn.Module) -> bool:
     return (
-        not torch.is_grad_enabled()
-        and not (dropout.training and dropout.p)
-        and _takes(op, x, norm, dropout, *layers)
+        not torch.is_grad_enabled() and not (dropout.training and dropout.p) and _takes(op, x, norm, dropout, *layers)
     )
 
 
