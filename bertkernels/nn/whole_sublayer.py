@@ -43,8 +43,7 @@ def feed_forward_block(
     weights = (*weight_and_bias(up), *weight_and_bias(down))
     if not _are_there(*weights):
         return None
-    weights += weight_and_bias(norm)
-    return ops.feed_forward_block(x, *weights, activation=activation, eps=norm.eps, dropout_p=p)
+    return ops.feed_forward_block(x, *weights, *weight_and_bias(norm), activation=activation, eps=norm.eps, dropout_p=p)
 
 
 def mixed_block(
