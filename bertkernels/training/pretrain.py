@@ -108,7 +108,9 @@ def pretrain(
 
     Into `run.output_dir`: the model (ELECTRA: the pair), the tokenizer, checkpoints, `train_log.jsonl`, and
     TensorBoard's files in `runs`; for ELECTRA into its folder `discriminator`: the discriminator with the tokenizer,
-    which fine-tuning starts from. Raises InputError for bad flags or files, before any work on the model.
+    which fine-tuning starts from. Where text is held out, the model is evaluated on it at the end, into
+    `eval_results.json`, and in between as `run.eval_strategy` says. Raises InputError for bad flags or files, before
+    any work on the model.
     """
     _check(arguments)
     check_cuda_graphs(run)
@@ -133,6 +135,8 @@ def pretrain(
                 folder=Path(arguments.data_cache_dir) if arguments.data_cache_dir else None,
                 num_workers=arguments.num_workers,
             )
+    if run.eval_strategy != "no" and prepared.validation is None:
+        raise InputError(f"--eval_strategy {run.eval_strategy.value} needs text held out with --validation_share")
     if checkpoint is None:
         clear_output_folder(run)
     set_seed(run.seed)
@@ -143,6 +147,7 @@ def pretrain(
         model=model,
         args=run,
         train_dataset=PretrainingSet(prepared.train),
+        eval_dataset=PretrainingSet(prepared.validation) if prepared.validation is not None else None,
         data_collator=_collator(arguments, tokenizer, run),
         processing_class=tokenizer,
         callbacks=list(callbacks),
@@ -151,6 +156,8 @@ def pretrain(
         print(_summary(prepared, model, trainer), flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
+    if prepared.validation is not None:
+        trainer.save_metrics("eval", trainer.evaluate())
     encoder = Path(run.output_dir, DISCRIMINATOR_FOLDER) if electra else Path(run.output_dir)
     if electra and trainer.is_world_process_zero():
         trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -186,8 +193,12 @@ def _check(arguments: PretrainArguments) -> None:
                 raise InputError(f"--{name} is for --objective electra: a masked language model has no generator")
     if not 0 < arguments.mask_probability < 1:
         raise InputError(f"--mask_probability must be between 0 and 1, not {arguments.mask_probability}")
-    length = arguments.max_seq_length
-    if length is not None and max_predictions(length, arguments.mask_probability) < 1:
+    if arguments.prepared_dir is None:
+        _check_length(arguments, arguments.packing_options().max_length)
+
+
+def _check_length(arguments: PretrainArguments, length: int) -> None:
+    if max_predictions(length, arguments.mask_probability) < 1:
         raise InputError(f"--max_seq_length {length} leaves no room for a prediction")
 
 
@@ -204,6 +215,7 @@ def _prepared_length(arguments: PretrainArguments, prepared: Prepared) -> int:
             f"--max_seq_length {arguments.max_seq_length}: --prepared_dir {prepared.folder} was prepared with "
             f"{prepared.max_length}"
         )
+    _check_length(arguments, prepared.max_length)
     return prepared.max_length
 
 

@@ -136,6 +136,7 @@ def _finish(job: Job, folder: Path, num_workers: int, name: str) -> FinishedPiec
         for number, counts in prepare_pieces(job, todo, Path(staging), num_workers, report):
             finished.add(number, counts, Path(staging))
             bar.update(job.pieces[number].size)
+    finished.put_in_order()
     return finished
 
 
