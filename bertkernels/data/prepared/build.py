@@ -1,9 +1,11 @@
 """Prepares a text: pieces that are not done yet are dealt out to processes, and a folder is filled."""
 
+import contextlib
 import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
@@ -74,8 +76,7 @@ def prepare(
     facts = prepared_facts(source, tokenizer, packing, seed, validation_share, shuffle)
     key = fingerprint(facts)
     check_folder(folder, key, overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with _writing(folder), _locked(folder):
         check_folder(folder, key, overwrite)
         manifest = read_manifest(folder) if not overwrite else None
         if manifest is not None and manifest["complete"]:
@@ -157,6 +158,19 @@ def _order(counts: list[dict[str, dict]], split: str, job: Job) -> list[str]:
     if job.shuffle:
         random.Random(f"{job.seed}/{split}/pieces").shuffle(numbers)
     return [shard_name(number) for number in numbers]
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Makes the folder, and one sentence of what the file system refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{folder} could not be written ({error.strerror or error}); what is done is kept: run the same command "
+            "again to go on with it"
+        ) from error
 
 
 def _locked(folder: Path) -> AcquireReturnProxy:

@@ -1,7 +1,8 @@
 """A process that prepares pieces of text: `python -m bertkernels.data.prepared.worker JOB.json FOLDER`.
 
 It takes the numbers of pieces on standard input, a line each, and answers each with lines of JSON on standard output:
-{"documents": so many more were read}, then {"counts": …} or {"error": a sentence}. It ends with its input.
+{"documents": so many more were read}, then {"counts": …}, {"bad_text": a sentence} or {"refused": what the file system
+says}. It ends with its input.
 """
 
 import json
@@ -27,8 +28,10 @@ def main(job_file: str, folder: str) -> None:
     for line in sys.stdin:
         try:
             counts = prepare_piece(job, int(line), encoder, Path(folder), lambda count: answer("documents", count))
-        except (InputError, OSError) as error:
-            answer("error", str(error))
+        except InputError as error:
+            answer("bad_text", str(error))
+        except OSError as error:
+            answer("refused", error.strerror or str(error))
         else:
             answer("counts", counts)
 

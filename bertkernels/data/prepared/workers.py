@@ -17,19 +17,20 @@ from bertkernels.data.sentence_encoder import SentenceEncoder
 from bertkernels.errors import InputError
 
 _JOB_FILE = "job.json"
+_ERRORS = {"bad_text": InputError, "refused": OSError, "died": RuntimeError}
 
 
 def prepare_pieces(
     job: Job, numbers: list[int], folder: Path, num_workers: int, report: Callable[[int], None]
 ) -> Iterator[tuple[int, dict[str, dict]]]:
-    """(number, counts by split) of each piece, as they are done. Raises InputError for the first that cannot be."""
+    """(number, counts by split) of each piece, as they are done.
+
+    Raises InputError for bad text and OSError where shards cannot be written: for the first that cannot be done.
+    """
     if min(num_workers, len(numbers)) <= 1:
         encoder = SentenceEncoder(job.tokenizer)
         for number in numbers:
-            try:
-                yield number, prepare_piece(job, number, encoder, folder, report)
-            except OSError as error:
-                raise InputError(f"{error}") from error
+            yield number, prepare_piece(job, number, encoder, folder, report)
     else:
         yield from _in_processes(job, numbers, folder, min(num_workers, len(numbers)), report)
 
@@ -56,7 +57,7 @@ def _in_processes(
                 left -= 1
                 yield number, value
             else:
-                raise InputError(str(value)) if kind == "error" else RuntimeError(str(value))
+                raise _ERRORS[kind](value)
     finally:
         for worker in workers:
             worker.kill()
