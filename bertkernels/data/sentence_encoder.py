@@ -21,7 +21,7 @@ class SentenceEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
         self._by_word = _splits_at_spaces(json.loads(tokenizer))
-        self._words: dict[str, list[int]] = {}
+        self._words: dict[str, tuple[int, ...]] = {}  # tuples of numbers don't occupy the garbage collector
 
     def __call__(self, sentences: list[str]) -> list[list[int]]:
         if not self._by_word:
@@ -30,7 +30,7 @@ class SentenceEncoder:
         if len(self._words) > _KEPT_WORDS:
             self._words.clear()
         new = list(set(chain.from_iterable(split)) - self._words.keys())
-        self._words.update(zip(new, self._encode(new), strict=True))
+        self._words.update(zip(new, map(tuple, self._encode(new)), strict=True))
         find = self._words.__getitem__
         return [list(chain.from_iterable(map(find, words))) for words in split]
 

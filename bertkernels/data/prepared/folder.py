@@ -58,7 +58,7 @@ def open_prepared(folder: str | Path) -> Prepared:
         summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
         splits = {split: datasets.load_from_disk(str(folder / split)) for split in SPLITS if split in summary["splits"]}
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} is damaged ({error}); prepare it anew with --overwrite_output_dir") from error
+        raise InputError(f"{folder} is damaged ({error}): remove it, or prepare it anew") from error
     return Prepared(folder, manifest, summary, splits[TRAIN], splits.get(VALIDATION))
 
 
