@@ -18,7 +18,7 @@ class DocumentStore:
 
     def add(self, sentence: list[int]) -> None:
         """Adds a sentence to the last document."""
-        np.asarray(sentence, dtype=np.int32).tofile(self._file)
+        self._file.write(np.asarray(sentence, dtype=np.int32).tobytes())
         self._ends.append(self._ends[-1] + len(sentence))
 
     def end_document(self) -> None:
@@ -29,7 +29,8 @@ class DocumentStore:
     def finish(self) -> None:
         """From here on documents are read."""
         self._file.close()
-        self._ids = np.memmap(self._path, dtype=np.int32, mode="r") if self._ends[-1] else np.empty(0, np.int32)
+        if self._ends[-1]:  # an empty file cannot be mapped
+            self._ids = np.asarray(np.memmap(self._path, dtype=np.int32, mode="r"))
 
     def __len__(self) -> int:
         return len(self._documents) - 1
