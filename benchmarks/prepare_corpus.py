@@ -47,7 +47,7 @@ def write_text(path: Path, vocab_file: Path, megabytes: float, seed: int = 0) ->
 
 def _word(words: list[str], rank: int) -> str:
     first, second = rank % len(words), rank // len(words)
-    return words[first] + words[second] if second else words[first]
+    return words[first] + words[second % len(words)] if second else words[first]
 
 
 def measure(command: list[str]) -> tuple[float, int]:

@@ -20,7 +20,7 @@ def test_it_says_time_and_memory_of_each_number_of_workers(import_benchmark, tmp
     )
     *lines, last = capsys.readouterr().out.splitlines()
     found = [
-        re.match(r"(\d) workers: 0 MB of text in [\d.]+ s, [\d.]+ MB/s, at most ([\d,]+) MB of memory", line)
+        re.match(r"(\d) workers: 1 MB of text in [\d.]+ s, [\d.]+ MB/s, at most ([\d,]+) MB of memory", line)
         for line in lines
     ]
     assert [match[1] for match in found] == ["1", "2"]

@@ -21,7 +21,7 @@ from bertkernels.data.prepared.folder import FinishedPieces, open_prepared
 from bertkernels.data.prepared.summary import summary_lines
 from bertkernels.data.text_source import file_source
 from bertkernels.data.tokenizer import SPECIAL_TOKENS, tokenizer_from_vocabulary
-from bertkernels.errors import InputError
+from bertkernels.errors import InputError, OutputError
 
 WORDS = [f"word{number}" for number in range(200)]
 PIECE = 4000
@@ -268,7 +268,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(text, tokenizer, tmp_path
     writer = piece_module.ShardWriter
     monkeypatch.setattr(piece_module, "ShardWriter", full)
     try:
-        with pytest.raises(InputError, match="File too large.*run the same command again"):
+        with pytest.raises(OutputError, match="File too large.*run the same command again"):
             make(text, tokenizer, tmp_path / "made")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -31,7 +31,7 @@ from bertkernels.data.prepared.piece import shard_name
 from bertkernels.data.prepared.summary import summarise
 from bertkernels.data.prepared.workers import prepare_pieces
 from bertkernels.data.text_source import TextSource
-from bertkernels.errors import InputError
+from bertkernels.errors import InputError, OutputError
 
 _FORMAT_VERSION = 2  # raise it whenever the same text and options give other examples
 
@@ -71,7 +71,8 @@ def prepare(
     """Fills `folder` with the examples of `source`, or goes on with what is there, or returns it if it is complete.
 
     The examples do not depend on the number of workers, nor on where earlier runs were stopped. Raises InputError for
-    text that cannot be read or gives no example, and for a folder that holds something else (see `check_folder`).
+    text that cannot be read or gives no example, and for a folder that holds something else (see `check_folder`);
+    OutputError where the folder cannot be written.
     """
     facts = prepared_facts(source, tokenizer, packing, seed, validation_share, shuffle)
     key = fingerprint(facts)
@@ -167,7 +168,7 @@ def _writing(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise InputError(
+        raise OutputError(
             f"{folder} could not be written ({error.strerror or error}); what is done is kept: run the same command "
             "again to go on with it"
         ) from error
