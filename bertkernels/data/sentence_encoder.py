@@ -5,7 +5,7 @@ from itertools import chain
 
 from tokenizers import Tokenizer
 
-_KEPT_WORDS = 300_000  # some 60 MB
+_KEPT_WORDS = 200_000  # some 40 MB, twice
 
 
 class SentenceEncoder:
@@ -21,15 +21,20 @@ class SentenceEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
         self._by_word = _splits_at_spaces(json.loads(tokenizer))
-        self._words: dict[str, tuple[int, ...]] = {}  # tuples of numbers don't occupy the garbage collector
+        # Tuples of numbers don't occupy the garbage collector. Of the older words those that come again are kept.
+        self._words: dict[str, tuple[int, ...]] = {}
+        self._older: dict[str, tuple[int, ...]] = {}
 
     def __call__(self, sentences: list[str]) -> list[list[int]]:
         if not self._by_word:
             return self._encode(sentences)
         split = [sentence.split(" ") for sentence in sentences]
         if len(self._words) > _KEPT_WORDS:
-            self._words.clear()
-        new = list(set(chain.from_iterable(split)) - self._words.keys())
+            self._older, self._words = self._words, {}
+        missing = set(chain.from_iterable(split)) - self._words.keys()
+        known = missing & self._older.keys()
+        self._words.update((word, self._older[word]) for word in known)
+        new = list(missing - known)
         self._words.update(zip(new, map(tuple, self._encode(new)), strict=True))
         find = self._words.__getitem__
         return [list(chain.from_iterable(map(find, words))) for words in split]

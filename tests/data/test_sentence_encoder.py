@@ -48,9 +48,14 @@ def test_kept_words_are_bounded(monkeypatch):
     monkeypatch.setattr("bertkernels.data.sentence_encoder._KEPT_WORDS", 10)
     tokenizer = _tokenizer()
     encoder = SentenceEncoder(tokenizer.backend_tokenizer.to_str())
+    encoded = []
+    monkeypatch.setattr(
+        encoder, "_encode", lambda texts, encode=encoder._encode: encoded.extend(texts) or encode(texts)
+    )
     for number in range(50):
         assert encoder([f"the {number}"]) == [_whole(tokenizer, f"the {number}")]
-        assert len(encoder._words) <= 12
+        assert len(encoder._words) + len(encoder._older) <= 24
+    assert encoded.count("the") == 1, "what comes again is kept"
 
 
 def test_other_tokenizers_take_whole_sentences():
