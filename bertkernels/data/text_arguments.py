@@ -1,7 +1,6 @@
 """The flags that say which text to pre-train on, and how it becomes examples."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -127,9 +126,6 @@ def source_of(arguments: TextArguments) -> TextSource:
     )
     if arguments.dataset_name:
         return dataset_source(arguments.dataset_name, options)
-    for path in arguments.train_file:
-        if not Path(path).exists():
-            raise InputError(f"{path}: no such text file")
     return file_source(arguments.train_file, options, arguments.format)
 
 
