@@ -1,7 +1,7 @@
 """GLUE from the Hugging Face hub, written in its original layout."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import datasets
@@ -97,7 +97,7 @@ def _text(value: object) -> str:
     return _ABSENT if value is None else " ".join(str(value).split())
 
 
-def _write(path: Path, lines) -> None:
+def _write(path: Path, lines: Iterable[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.with_name(f".{path.name}.writing")
     with open(written, "w", encoding="utf-8") as file:
