@@ -168,49 +168,60 @@ class EncoderForQuestionAnswering(EncoderPreTrainedModel):
         )
         x = encoded.last_hidden_state  # [B, T, C]
         excluded = _EXCLUDED * (1 - _answer_tokens(x, attention_mask, token_type_ids))  # [B, T]
-        output = QuestionAnsweringOutput(hidden_states=encoded.hidden_states, attentions=encoded.attentions)
         if self.config.qa_head == "joint":
-            self._joint(x, excluded, start_positions, output)
+            found = self._joint(x, excluded, start_positions)
         else:
             start, end = self.span(x)
-            output.start_logits, output.end_logits = start - excluded, end - excluded
-        if self.no_answer is not None:
-            output.no_answer_logits = self.no_answer(x, output.start_logits)
+            found = QuestionAnsweringOutput(start_logits=start - excluded, end_logits=end - excluded)
+        no_answer = None if self.no_answer is None else self.no_answer(x, found.start_logits)
+        loss = None
         if trained:
-            output.loss = self._loss(output, start_positions, end_positions, is_impossible)
-        return output
+            loss = self._loss(found, no_answer, start_positions, end_positions, is_impossible)
+        # made once: an output's order is that in which its fields are set
+        return QuestionAnsweringOutput(
+            **{**found, "loss": loss, "no_answer_logits": no_answer},
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
 
     def _joint(
-        self,
-        x: torch.Tensor,
-        excluded: torch.Tensor,
-        start_positions: torch.Tensor | None,
-        output: QuestionAnsweringOutput,
-    ) -> None:
-        output.start_logits = self.span.start_logits(x) - excluded
-        if not self.training:
-            beams = min(self.config.beam_size, x.shape[1])
-            output.start_top_log_probs, output.start_top_index = output.start_logits.log_softmax(-1).topk(beams)
-            ends = self.span.end_logits(x, output.start_top_index) - excluded[:, None]  # [B, k, T]
-            output.end_top_log_probs, output.end_top_index = ends.log_softmax(-1).topk(beams)
-            output.end_logits = ends[:, 0]
-        elif start_positions is None:
-            start_positions = output.start_logits.argmax(-1)
-        if start_positions is not None:
-            output.end_logits = self.span.end_logits(x, start_positions[:, None])[:, 0] - excluded
+        self, x: torch.Tensor, excluded: torch.Tensor, start_positions: torch.Tensor | None
+    ) -> QuestionAnsweringOutput:
+        start_logits = self.span.start_logits(x) - excluded
+        beams = {}
+        if self.training:
+            given = start_logits.argmax(-1) if start_positions is None else start_positions
+        else:
+            count = min(self.config.beam_size, x.shape[1])
+            top = start_logits.log_softmax(-1).topk(count)
+            ends = self.span.end_logits(x, top.indices) - excluded[:, None]  # [B, k, T]
+            top_ends = ends.log_softmax(-1).topk(count)
+            beams = {
+                "start_top_log_probs": top.values,
+                "start_top_index": top.indices,
+                "end_top_log_probs": top_ends.values,
+                "end_top_index": top_ends.indices,
+            }
+            given = start_positions
+        if given is None:
+            end_logits = ends[:, 0]
+        else:
+            end_logits = self.span.end_logits(x, given[:, None])[:, 0] - excluded
+        return QuestionAnsweringOutput(start_logits=start_logits, end_logits=end_logits, **beams)
 
     def _loss(
         self,
-        output: QuestionAnsweringOutput,
+        found: QuestionAnsweringOutput,
+        no_answer: torch.Tensor | None,
         start_positions: torch.Tensor,
         end_positions: torch.Tensor,
         is_impossible: torch.Tensor | None,
     ) -> torch.Tensor:
-        starts = functional.cross_entropy(output.start_logits, start_positions)
-        ends = functional.cross_entropy(output.end_logits, end_positions)
+        starts = functional.cross_entropy(found.start_logits, start_positions)
+        ends = functional.cross_entropy(found.end_logits, end_positions)
         loss = (starts + ends) / 2
-        if output.no_answer_logits is not None:
-            wrong = functional.binary_cross_entropy_with_logits(output.no_answer_logits, is_impossible.float())
+        if no_answer is not None:
+            wrong = functional.binary_cross_entropy_with_logits(no_answer, is_impossible.float())
             loss = loss + self.config.answerable_weight * wrong
         return loss
 

@@ -6,7 +6,7 @@ from transformers import AutoModelForQuestionAnswering
 import bertkernels.models.auto  # noqa: F401
 from bertkernels.errors import InputError
 from bertkernels.models.configuration import EncoderConfig
-from bertkernels.models.question_answering import EncoderForQuestionAnswering
+from bertkernels.models.question_answering import EncoderForQuestionAnswering, QuestionAnsweringOutput
 
 LENGTHS = (16, 11, 6)
 TEXT_BEGINS = 4
@@ -123,6 +123,14 @@ def test_it_round_trips(form, tmp_path):
     loaded = AutoModelForQuestionAnswering.from_pretrained(tmp_path).eval()
     for ours, theirs in zip(model(*batch()).values(), loaded(*batch()).values(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_outputs_have_one_order(form):
+    declared = list(QuestionAnsweringOutput.__dataclass_fields__)
+    found = list(build(**form)(*batch(), **labels()))
+    assert found == [name for name in declared if name in found]
+    assert ("start_top_index" in found) == ("qa_head" in form)
+    assert ("no_answer_logits" in found) == ("answerable_classifier" in form)
 
 
 def test_short_sequences_have_as_many_beams_as_tokens():
