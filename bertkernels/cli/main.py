@@ -11,6 +11,7 @@ VERBS = {
     "demo": "the whole tour in five minutes on built-in data, with a report",
     "convert": "Hugging Face and TensorFlow checkpoints to ours, and back",
     "export": "a model as an ONNX file",
+    "prepare": "text into examples for pre-training; checks of GLUE, SQuAD and tagging folders",
     "pretrain": "pre-train any encoder, by ELECTRA or as a masked language model",
     "finetune": "fine-tune an encoder on single sentences or pairs",
 }

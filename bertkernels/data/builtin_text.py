@@ -40,15 +40,13 @@ class SourceText:
 
 def builtin_text() -> list[SourceText]:
     """All built-in text, ordered by library, file and line; every paragraph occurs once. Collected on first use."""
-    path = cached(cache_folder() / f"builtin-text-{builtin_fingerprint()}.jsonl", _collect)
-    with open(path, encoding="utf-8") as file:
+    with open(builtin_text_file(), encoding="utf-8") as file:
         return [SourceText(**json.loads(line)) for line in file]
 
 
-def builtin_documents() -> Iterator[list[str]]:
-    """Documents for pre-training: the sentences of one source file each."""
-    for source in builtin_text():
-        yield [sentence for paragraph in source.paragraphs for sentence in paragraph]
+def builtin_text_file() -> Path:
+    """The file that keeps the built-in text, a JSON line for each source file; it is made where it is not there."""
+    return cached(cache_folder() / f"builtin-text-{builtin_fingerprint()}.jsonl", _collect)
 
 
 def builtin_fingerprint() -> str:

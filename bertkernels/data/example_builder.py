@@ -6,7 +6,7 @@ Source: ELECTRA (Clark et al., 2020) and its released example builder; ConvBERT'
 import random
 from dataclasses import dataclass
 
-PACKINGS = ("electra", "convbert")
+RULES = ("electra", "convbert")
 _SINGLE_SEGMENT = 0.1  # share of examples that get one segment only, as in single-sentence tasks
 _SHORT_TARGET = 0.05  # share of examples that aim at a random, shorter length
 _SHORTEST_TARGET = 5
@@ -15,10 +15,14 @@ _NO_LIMIT = 100_000
 
 @dataclass(frozen=True)
 class Example:
-    """[CLS] first [SEP] (second [SEP]), unpadded; the first `first_length` positions are of segment 0, others of 1."""
+    """[CLS] first [SEP] (second [SEP]), unpadded; the first `first_length` positions are of segment 0, others of 1.
+
+    `next_sentence_label`, of sentence pairs only: 1 where the second segment is from elsewhere, 0 where it follows.
+    """
 
     input_ids: list[int]
     first_length: int
+    next_sentence_label: int | None = None
 
 
 class ExampleBuilder:
@@ -39,8 +43,8 @@ class ExampleBuilder:
     def __init__(
         self, max_length: int, cls_id: int, sep_id: int, generator: random.Random, packing: str = "electra"
     ) -> None:
-        if packing not in PACKINGS:
-            raise ValueError(f"packing must be one of {', '.join(PACKINGS)}, not {packing!r}")
+        if packing not in RULES:
+            raise ValueError(f"packing must be one of {', '.join(RULES)}, not {packing!r}")
         if max_length < _SHORTEST_TARGET:
             raise ValueError(f"max_length must be at least {_SHORTEST_TARGET}, not {max_length}")
         self.max_length = max_length
@@ -50,6 +54,7 @@ class ExampleBuilder:
         self._inverted = packing == "convbert"
         self._sentences: list[list[int]] = []
         self._length = 0
+        self.cut_off = 0  # tokens that found no room
 
     def add(self, sentence: list[int]) -> Example | None:
         """Takes the token ids of one sentence; returns an example if that filled it."""
@@ -73,6 +78,7 @@ class ExampleBuilder:
             (first if goes_first else second).extend(sentence)
         del first[self.max_length - 2 :]
         del second[max(0, self.max_length - len(first) - 3) :]
+        self.cut_off += self._length - len(first) - len(second)
 
         self._sentences, self._length = [], 0
         short = draw() < _SHORT_TARGET

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertkernels.data.corpus import open_text
+from bertkernels.data.compressed import open_text
 from bertkernels.errors import InputError
 
 SUFFIXES = (".tsv", ".csv", ".json", ".jsonl")

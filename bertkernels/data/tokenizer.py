@@ -17,7 +17,8 @@ from bertkernels.errors import InputError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _TRAINER_VERSION = 1
-_MAX_TEXTS = 2_000_000
+MAX_TEXTS = 2_000_000
+_MAX_CHARACTERS = 1_000_000_000
 _ALPHABET = 500  # characters that get a token of their own
 _logger = logging.getLogger(__name__)
 
@@ -67,27 +68,36 @@ def read_vocabulary(path: str | os.PathLike) -> dict[str, int]:
     return vocabulary
 
 
-def tokenizer_from_vocabulary(vocabulary: dict[str, int], do_lower_case: bool = True) -> BertTokenizerFast:
-    """BERT's tokenizer (clean, lower-case and strip accents, split at punctuation, WordPiece) over a vocabulary."""
-    return BertTokenizerFast(vocab=vocabulary, do_lower_case=do_lower_case)
+def tokenizer_from_vocabulary(
+    vocabulary: dict[str, int], do_lower_case: bool = True, strip_accents: bool | None = None
+) -> BertTokenizerFast:
+    """BERT's tokenizer (clean, lower-case and strip accents, split at punctuation, WordPiece) over a vocabulary.
+
+    `strip_accents` None: where it lower-cases.
+    """
+    return BertTokenizerFast(vocab=vocabulary, do_lower_case=do_lower_case, strip_accents=strip_accents)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, text_fingerprint: str) -> BertTokenizerFast:
-    """A lower-case WordPiece tokenizer trained on `texts` (the first two million of them), kept in the cache folder.
+    """A lower-case WordPiece tokenizer trained on `texts`, kept in the cache folder.
 
-    `text_fingerprint` stands for the text in the cache's key. The same text gives the same vocabulary, with the same
-    ids, on every run.
+    It takes the first two million of them, or 10^9 characters. They are gone through twice and not held in memory;
+    their distinct words are. `text_fingerprint` stands for the text in the cache's key. The same text gives the same
+    vocabulary, with the same ids, on every run.
     """
     key = fingerprint({"text": text_fingerprint, "size": vocab_size, "trainer": _TRAINER_VERSION})
 
     def build(target: Path) -> None:
         trainer = BertWordPieceTokenizer(lowercase=True)
-        kept = list(itertools.islice(texts, _MAX_TEXTS))
         # The library numbers continuation letters (##a, ...) in the order of a hash map, which differs from run to
         # run and decides ties between merges. Named here as if special they come first, in a fixed order.
-        fixed = [*SPECIAL_TOKENS, *(f"##{letter}" for letter in _continuations(kept, trainer.normalizer))]
+        fixed = [*SPECIAL_TOKENS, *(f"##{letter}" for letter in _continuations(_first(texts), trainer.normalizer))]
         trainer.train_from_iterator(
-            _batches(kept), vocab_size=vocab_size, special_tokens=fixed, limit_alphabet=_ALPHABET, show_progress=False
+            _batches(_first(texts)),
+            vocab_size=vocab_size,
+            special_tokens=fixed,
+            limit_alphabet=_ALPHABET,
+            show_progress=False,
         )
         by_id = sorted(trainer.get_vocab().items(), key=lambda item: item[1])
         target.write_text("".join(f"{token}\n" for token, _ in by_id), encoding="utf-8")
@@ -100,7 +110,16 @@ def model_vocab_size(tokenizer: PreTrainedTokenizerBase) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def _continuations(texts: list[str], normalizer: normalizers.Normalizer) -> list[str]:
+def _first(texts: Iterable[str]) -> Iterator[str]:
+    characters = 0
+    for text in itertools.islice(texts, MAX_TEXTS):
+        characters += len(text)
+        if characters > _MAX_CHARACTERS:
+            return
+        yield text
+
+
+def _continuations(texts: Iterable[str], normalizer: normalizers.Normalizer) -> list[str]:
     """The characters that may stand inside a word, the most frequent ones first."""
     counts: Counter[str] = Counter()
     for batch in _batches(texts):

@@ -3,22 +3,16 @@ model."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
-import datasets
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
-from bertkernels.data.example_builder import PACKINGS
-from bertkernels.data.pretraining import TextSource, builtin_source, file_source, pretraining_examples, token_count
-from bertkernels.data.tokenizer import (
-    load_tokenizer,
-    model_vocab_size,
-    read_vocabulary,
-    tokenizer_from_vocabulary,
-    train_tokenizer,
-)
+from bertkernels.data.prepared.folder import Prepared, open_prepared
+from bertkernels.data.pretraining import pretraining_examples
+from bertkernels.data.text_arguments import TextArguments, check_text, source_of, tokenizer_of
+from bertkernels.data.tokenizer import model_vocab_size
 from bertkernels.errors import InputError
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining, generator_config
@@ -48,7 +42,7 @@ _ENCODER_FIELDS = (
 
 
 @dataclass
-class PretrainArguments:
+class PretrainArguments(TextArguments):
     """What to pre-train, and on which text."""
 
     objective: Literal["electra", "masked_lm"] = field(
@@ -81,21 +75,9 @@ class PretrainArguments:
     temperature: float = field(default=1.0, metadata={"help": "Of the distribution the generator samples from."})
     disallow_correct: bool = field(default=False, metadata={"help": "Never sample the true token."})
 
-    text_source: Literal["builtin"] | None = field(
-        default=None, metadata={"help": "builtin: the docstrings of the installed Python libraries."}
-    )
-    train_file: list[str] | None = field(
+    prepared_dir: str | None = field(
         default=None,
-        metadata={"help": "Text files: one sentence a line, a blank line between documents (.xz, .gz too)."},
-    )
-    tokenizer_name: str | None = field(default=None, metadata={"help": "Folder (or hub name) of a tokenizer."})
-    vocab_file: str | None = field(default=None, metadata={"help": "A BERT vocab.txt (lower-case)."})
-    vocab_size: int = field(
-        default=8192, metadata={"help": "Size of the vocabulary that is trained where none is given."}
-    )
-    max_seq_length: int = field(default=128, metadata={"help": "Tokens in an example."})
-    packing: Literal["electra", "convbert"] = field(
-        default="electra", metadata={"help": "How sentences fill examples; convbert: as its released code does."}
+        metadata={"help": "What `bertkernels prepare` wrote: examples and tokenizer, in place of text and vocabulary."},
     )
     masking: Literal["without_replacement", "electra"] = field(
         default="without_replacement",
@@ -104,7 +86,7 @@ class PretrainArguments:
     mask_probability: float = field(default=0.15, metadata={"help": "Share of tokens to predict."})
     pad_to_max_length: bool = field(default=False, metadata={"help": "All batches of one width (torch.compile)."})
     data_cache_dir: str | None = field(
-        default=None, metadata={"help": "Where tokenised examples are kept; default: the cache folder."}
+        default=None, metadata={"help": "Where examples are kept between runs; default: the cache folder."}
     )
 
 
@@ -126,23 +108,35 @@ def pretrain(
 
     Into `run.output_dir`: the model (ELECTRA: the pair), the tokenizer, checkpoints, `train_log.jsonl`, and
     TensorBoard's files in `runs`; for ELECTRA into its folder `discriminator`: the discriminator with the tokenizer,
-    which fine-tuning starts from. Raises InputError for bad flags or files, before any work on the model.
+    which fine-tuning starts from. Where text is held out, the model is evaluated on it at the end, into
+    `eval_results.json`, and in between as `run.eval_strategy` says. Raises InputError for bad flags or files, before
+    any work on the model.
     """
     _check(arguments)
     check_cuda_graphs(run)
     checkpoint = check_output_folder(run)
-    source = builtin_source() if arguments.text_source == "builtin" else file_source(arguments.train_file)
-    with run.main_process_first(desc="tokenising"):
-        tokenizer = _tokenizer(arguments, source)
+    if arguments.prepared_dir:
+        prepared = open_prepared(arguments.prepared_dir)
+        arguments = replace(arguments, max_seq_length=_prepared_length(arguments, prepared))
+        tokenizer = prepared.tokenizer()
         config = _config(arguments, tokenizer)
-        examples = pretraining_examples(
-            source,
-            tokenizer,
-            arguments.max_seq_length,
-            packing=arguments.packing,
-            seed=run.seed,
-            folder=Path(arguments.data_cache_dir) if arguments.data_cache_dir else None,
-        )
+    else:
+        arguments = replace(arguments, max_seq_length=arguments.packing_options().max_length)
+        source = source_of(arguments)
+        with run.main_process_first(desc="preparing text"):
+            tokenizer = tokenizer_of(arguments, source)
+            config = _config(arguments, tokenizer)
+            prepared = pretraining_examples(
+                source,
+                tokenizer,
+                arguments.packing_options(),
+                seed=run.seed,
+                validation_share=arguments.validation_share,
+                folder=Path(arguments.data_cache_dir) if arguments.data_cache_dir else None,
+                num_workers=arguments.num_workers,
+            )
+    if run.eval_strategy != "no" and prepared.validation is None:
+        raise InputError(f"--eval_strategy {run.eval_strategy.value} needs text held out with --validation_share")
     if checkpoint is None:
         clear_output_folder(run)
     set_seed(run.seed)
@@ -152,15 +146,18 @@ def pretrain(
     trainer = trainer_class(
         model=model,
         args=run,
-        train_dataset=PretrainingSet(examples),
+        train_dataset=PretrainingSet(prepared.train),
+        eval_dataset=PretrainingSet(prepared.validation) if prepared.validation is not None else None,
         data_collator=_collator(arguments, tokenizer, run),
         processing_class=tokenizer,
         callbacks=list(callbacks),
     )
     if trainer.is_world_process_zero():
-        print(_summary(source, model, examples, trainer), flush=True)
+        print(_summary(prepared, model, trainer), flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
+    if prepared.validation is not None:
+        trainer.save_metrics("eval", trainer.evaluate())
     encoder = Path(run.output_dir, DISCRIMINATOR_FOLDER) if electra else Path(run.output_dir)
     if electra and trainer.is_world_process_zero():
         trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -179,13 +176,12 @@ def pretrain(
 def _check(arguments: PretrainArguments) -> None:
     if (arguments.preset is None) == (arguments.config_file is None):
         raise InputError("give either --preset or --config_file")
-    if (arguments.text_source is None) == (not arguments.train_file):
-        raise InputError("give either --text_source builtin or --train_file FILE ...")
-    if arguments.tokenizer_name and arguments.vocab_file:
-        raise InputError("give --tokenizer_name or --vocab_file, not both")
+    if arguments.prepared_dir is None:
+        check_text(arguments)
+    else:
+        _check_prepared(arguments)
     choices = (
         ("objective", arguments.objective, OBJECTIVES),
-        ("packing", arguments.packing, PACKINGS),
         ("masking", arguments.masking, MASKINGS),
     )
     for name, value, known in choices:
@@ -197,19 +193,30 @@ def _check(arguments: PretrainArguments) -> None:
                 raise InputError(f"--{name} is for --objective electra: a masked language model has no generator")
     if not 0 < arguments.mask_probability < 1:
         raise InputError(f"--mask_probability must be between 0 and 1, not {arguments.mask_probability}")
-    if arguments.vocab_size < 200:
-        raise InputError(f"--vocab_size must be at least 200, not {arguments.vocab_size}")
-    if arguments.max_seq_length < 5 or max_predictions(arguments.max_seq_length, arguments.mask_probability) < 1:
-        raise InputError(f"--max_seq_length {arguments.max_seq_length} leaves no room for a prediction")
+    if arguments.prepared_dir is None:
+        _check_length(arguments, arguments.packing_options().max_length)
 
 
-def _tokenizer(arguments: PretrainArguments, source: TextSource) -> PreTrainedTokenizerBase:
-    if arguments.tokenizer_name:
-        return load_tokenizer(arguments.tokenizer_name)
-    if arguments.vocab_file:
-        return tokenizer_from_vocabulary(read_vocabulary(arguments.vocab_file))
-    sentences = (sentence for document in source.documents() for sentence in document)
-    return train_tokenizer(sentences, arguments.vocab_size, source.fingerprint)
+def _check_length(arguments: PretrainArguments, length: int) -> None:
+    if max_predictions(length, arguments.mask_probability) < 1:
+        raise InputError(f"--max_seq_length {length} leaves no room for a prediction")
+
+
+def _check_prepared(arguments: PretrainArguments) -> None:
+    """A prepared folder was shaped by these flags when it was made."""
+    for flag in fields(TextArguments):
+        if flag.name not in ("max_seq_length", "num_workers") and getattr(arguments, flag.name) != flag.default:
+            raise InputError(f"--{flag.name} is for `bertkernels prepare`: --prepared_dir has its own text")
+
+
+def _prepared_length(arguments: PretrainArguments, prepared: Prepared) -> int:
+    if arguments.max_seq_length not in (None, prepared.max_length):
+        raise InputError(
+            f"--max_seq_length {arguments.max_seq_length}: --prepared_dir {prepared.folder} was prepared with "
+            f"{prepared.max_length}"
+        )
+    _check_length(arguments, prepared.max_length)
+    return prepared.max_length
 
 
 def _config(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> ElectraConfig:
@@ -278,22 +285,17 @@ def _collator(
     )
 
 
-def _summary(
-    source: TextSource,
-    model: ElectraForPreTraining | EncoderForMaskedLM,
-    examples: datasets.Dataset,
-    trainer: PretrainingTrainer,
-) -> str:
+def _summary(prepared: Prepared, model: ElectraForPreTraining | EncoderForMaskedLM, trainer: PretrainingTrainer) -> str:
     args = trainer.args
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    per_epoch = max(1, -(-len(examples) // batch))
+    per_epoch = max(1, -(-len(prepared.train) // batch))
     steps = args.max_steps if args.max_steps > 0 else round(per_epoch * args.num_train_epochs)
     encoder = model.config.discriminator if isinstance(model, ElectraForPreTraining) else model.config
     rows = {
         "plan": encoder.plan,
         "parameters": _parameters(model),
-        "text": f"{source.name}: {len(examples):,} examples, {token_count(examples):,} tokens, "
-        f"vocabulary {encoder.vocab_size:,}",
+        "text": f"{prepared.manifest['text']}: {len(prepared.train):,} examples, "
+        f"{prepared.summary['splits']['train']['example_tokens']:,} tokens, vocabulary {encoder.vocab_size:,}",
         "steps": f"{steps:,} of {batch} examples ({steps / per_epoch:.2f} epochs)",
         "output": str(args.output_dir),
     }

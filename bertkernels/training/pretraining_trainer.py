@@ -1,11 +1,15 @@
 """What the pre-training trainers share: examples by epoch, so that masks can differ from epoch to epoch."""
 
+from collections.abc import Iterator
+
 import datasets
 import numpy as np
-from torch.utils.data import Dataset
+import torch
+from torch.utils.data import Dataset, Sampler
 
 from bertkernels.data.lengths import example_lengths
 from bertkernels.training.resumable_trainer import ResumableTrainer
+from bertkernels.training.running_sums import RunningSums
 
 
 class PretrainingSet(Dataset):
@@ -33,8 +37,24 @@ class PretrainingSet(Dataset):
         return self.__getitems__([key])[0]
 
 
+class _InOrder(Sampler):
+    """The keys of all examples of a `PretrainingSet`, always with the masks of epoch 0."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((0, index) for index in range(self._size))
+
+
 class PretrainingTrainer(ResumableTrainer):
-    """Trains on a `PretrainingSet` with a `MaskingCollator`."""
+    """Trains and evaluates on `PretrainingSet`s with a `MaskingCollator`.
+
+    An evaluation draws the same masks and samples every time, and leaves training's random state as it was.
+    """
 
     samples_with_epoch = True
 
@@ -44,3 +64,29 @@ class PretrainingTrainer(ResumableTrainer):
 
     def example_lengths(self) -> np.ndarray:
         return self.train_dataset.lengths()
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        training, self._sums = self._sums, RunningSums(self.accelerator)
+        device = self.args.device
+        try:
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                torch.manual_seed(self.args.seed)
+                return super().evaluate(*args, **kwargs)
+        finally:
+            self._sums = training
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        return loss.detach(), None, None  # no logits: what is wanted of them is in the sums
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ):
+        output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
+        for name, value in self.interval_averages(self._sums.total()).items():
+            output.metrics[f"{metric_key_prefix}_{name}"] = value
+        return output
+
+    def _get_eval_sampler(self, eval_dataset) -> Sampler:
+        return _InOrder(len(eval_dataset))

@@ -84,6 +84,7 @@ class PretrainRunArguments(RunArguments):
     weight_decay: float = field(default=0.01, metadata={"help": "Decoupled; biases and LayerNorms are left out."})
     adam_epsilon: float = field(default=1e-6, metadata={"help": "Epsilon of AdamW."})
     per_device_train_batch_size: int = field(default=128, metadata={"help": "Batch size of one process and step."})
+    per_device_eval_batch_size: int = field(default=128, metadata={"help": "Batch size of one process, evaluation."})
 
 
 @dataclass

@@ -2,8 +2,10 @@ import pytest
 
 from bertkernels.data import builtin_text as module
 from bertkernels.data.builtin_task import mask_names, split_task
-from bertkernels.data.builtin_text import LIBRARIES, SourceText, builtin_documents, builtin_text
+from bertkernels.data.builtin_text import LIBRARIES, SourceText, builtin_text
 from bertkernels.data.cache import cached
+from bertkernels.data.formats.registry import read
+from bertkernels.data.text_source import builtin_source
 from bertkernels.errors import InputError
 
 
@@ -39,7 +41,9 @@ def test_text_is_ordered_free_of_repeats_and_kept(libraries):
     for path in libraries.rglob("*.py"):
         path.unlink()
     assert builtin_text() == found, "the second call must read the cache"
-    assert next(builtin_documents()) == ["A paragraph that is in both files.", "It has two sentences."]
+    source = builtin_source()
+    lines = read(source.pieces[0], source.options)
+    assert list(lines)[:3] == ["A paragraph that is in both files.", "It has two sentences.", ""]
 
 
 def test_no_text_is_an_error_and_leaves_no_cache(libraries, tmp_path):

@@ -1,7 +1,9 @@
 import pytest
 
 from bertkernels.data.example_builder import ExampleBuilder
-from bertkernels.data.pretraining import file_source, pretraining_examples, sentence_ids, token_count
+from bertkernels.data.packing import Packing
+from bertkernels.data.pretraining import pretraining_examples
+from bertkernels.data.text_source import file_source
 from bertkernels.data.tokenizer import train_tokenizer
 from bertkernels.errors import InputError
 
@@ -22,14 +24,16 @@ def source(tmp_path):
 
 
 def test_examples_hold_all_text_in_their_form(source, tokenizer, tmp_path):
-    examples = pretraining_examples(source, tokenizer, 24)
+    prepared = pretraining_examples(source, tokenizer, Packing(max_length=24))
+    examples = prepared.train
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     for example in examples:
         ids, first = example["input_ids"], example["first_length"]
         assert 2 < len(ids) <= 24
         assert ids[0] == cls and ids[-1] == sep and ids[first - 1] == sep
         assert ids.count(sep) == 1 + (first < len(ids))
-    assert token_count(examples) == sum(len(example["input_ids"]) for example in examples)
+    total = sum(len(example["input_ids"]) for example in examples)
+    assert prepared.summary["splits"]["train"]["example_tokens"] == total
     two = sum(example["first_length"] < len(example["input_ids"]) for example in examples)
     assert 0.5 < two / len(examples) < 1
 
@@ -38,9 +42,9 @@ def test_examples_are_kept_by_all_that_shapes_them(source, tokenizer, tmp_path):
     def files():
         return set((tmp_path / "kept").iterdir())
 
-    def make(**changes):
-        settings = {"max_length": 24, "packing": "electra", "seed": 0} | changes
-        return pretraining_examples(source, tokenizer, settings.pop("max_length"), folder=tmp_path / "kept", **settings)
+    def make(packing="electra", max_length=24, seed=0):
+        packing = Packing(packing, max_length)
+        return pretraining_examples(source, tokenizer, packing, seed=seed, folder=tmp_path / "kept").train
 
     (tmp_path / "kept").mkdir()
     first = make()
@@ -51,18 +55,13 @@ def test_examples_are_kept_by_all_that_shapes_them(source, tokenizer, tmp_path):
         assert len(files()) == number
 
 
-def test_special_tokens_in_text_are_text(tokenizer):
-    (ids,) = sentence_ids(tokenizer, ["[MASK] and [SEP]"])
-    assert not {tokenizer.mask_token_id, tokenizer.sep_token_id} & set(ids)
-
-
 def test_bad_sources(tokenizer, tmp_path):
     with pytest.raises(InputError, match="no such text file"):
         file_source([str(tmp_path / "absent.txt")])
     path = tmp_path / "empty.txt"
     path.write_text("\n")
     with pytest.raises(InputError, match="is empty"):
-        pretraining_examples(file_source([str(path)]), tokenizer, 24)
+        pretraining_examples(file_source([str(path)]), tokenizer, Packing(max_length=24))
 
 
 @pytest.mark.parametrize(("changes", "message"), [({"packing": "other"}, "packing"), ({"max_length": 4}, "max_length")])

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from bertkernels.data.example_builder import ExampleBuilder
-from bertkernels.data.pretraining import sentence_ids
+from bertkernels.data.sentence_encoder import SentenceEncoder
 from bertkernels.data.tokenizer import read_vocabulary, tokenizer_from_vocabulary
 
 # By the recorded program's name in small letters; LV-BERT's builder is ELECTRA's.
@@ -26,7 +26,8 @@ def _replay(recording, path, run, generator):
     tokenizer = tokenizer_from_vocabulary(read_vocabulary(folder / recording["vocab"]), recording["do_lower_case"])
     builder = ExampleBuilder(run["max_length"], tokenizer.cls_token_id, tokenizer.sep_token_id, generator, packing)
     lines = (folder / recording["corpus"]).read_text(encoding="utf-8").split("\n")
-    ids = dict(zip(lines, sentence_ids(tokenizer, [line.strip() for line in lines]), strict=True))
+    encoder = SentenceEncoder(tokenizer.backend_tokenizer.to_str())
+    ids = dict(zip(lines, encoder([line.strip() for line in lines]), strict=True))
     for _ in range(run["repeats"]):
         for line in [*lines, ""]:
             example = builder.add(ids[line]) if line.strip() else builder.end_document()
