@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.trainer import FSDP_MODEL_NAME
 
 from bertkernels.data.lengths import example_lengths
 from bertkernels.errors import InputError
@@ -16,7 +17,7 @@ from bertkernels.training.data_order import DataOrder
 from bertkernels.training.graphed_steps import GraphedSteps
 from bertkernels.training.optimizer import optimizer_settings, schedule
 from bertkernels.training.running_sums import RunningSums
-from bertkernels.training.sharding import let_cpus_shard
+from bertkernels.training.sharding import let_cpus_shard, load_whole
 from bertkernels.training.speed_log import SpeedLog
 from bertkernels.training.stop_signal import EXIT_CODE, StopSignal
 from bertkernels.training.throughput import batch_tokens
@@ -180,6 +181,13 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             remove_old(checkpoint, self.state.best_model_checkpoint, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        whole = Path(resume_from_checkpoint, f"{FSDP_MODEL_NAME}.bin")
+        if not (self.is_fsdp_enabled and self.accelerator.is_fsdp2 and whole.is_file()):
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        weights = torch.load(whole, weights_only=True) if self.accelerator.is_main_process else {}
+        self._issue_warnings_after_load(load_whole(self.model if model is None else model, weights))
 
     def _issue_warnings_after_load(self, load_result) -> None:
         """A checkpoint must hold every weight; one that is shared stands there under one of its names only."""
