@@ -135,7 +135,7 @@ class ElectraForPreTraining(PreTrainedModel):
 
     config: ElectraConfig
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Embeddings", "Block"]
+    _no_split_modules = ["Block"]
 
     def __init__(self, config: ElectraConfig):
         super().__init__(config)
@@ -156,6 +156,9 @@ class ElectraForPreTraining(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.discriminator.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.generator.get_output_embeddings()
 
     @can_return_tuple
     def forward(

@@ -108,7 +108,7 @@ class EncoderPreTrainedModel(PreTrainedModel):
     config: EncoderConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Embeddings", "Block"]
+    _no_split_modules = ["Block"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -49,11 +49,13 @@ def finetune(
     source = encoder_folder(arguments.model_name_or_path) if arguments.model_name_or_path else None
     tokenizer = _tokenizer(arguments, source)
     length = arguments.max_seq_length or task.max_length
-    train = _split(task, task.train, arguments.max_train_samples, tokenizer, length, training=True)
-    evaluation = {
-        name: _split(task, rows, arguments.max_eval_samples, tokenizer, length, training=False)
-        for name, rows in task.evaluation.items()
-    }
+    task.workers = arguments.preprocessing_num_workers
+    with run.main_process_first(desc="tokenising"):
+        train = _split(task, task.train, arguments.max_train_samples, tokenizer, length, training=True)
+        evaluation = {
+            name: _split(task, rows, arguments.max_eval_samples, tokenizer, length, training=False)
+            for name, rows in task.evaluation.items()
+        }
     set_seed(run.seed)
     if source is None:
         model = preset_model(task.auto_model, arguments.preset, tokenizer, task.configure)
@@ -97,7 +99,7 @@ def _check(arguments: FinetuneArguments) -> None:
         raise InputError("give --tokenizer_name or --vocab_file, not both")
     if arguments.max_seq_length is not None and arguments.max_seq_length < 4:
         raise InputError(f"--max_seq_length must be at least 4, not {arguments.max_seq_length}")
-    for name in ("max_train_samples", "max_eval_samples"):
+    for name in ("max_train_samples", "max_eval_samples", "preprocessing_num_workers"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, not {value}")

@@ -159,10 +159,8 @@ def pretrain(
     if prepared.validation is not None:
         trainer.save_metrics("eval", trainer.evaluate())
     encoder = Path(run.output_dir, DISCRIMINATOR_FOLDER) if electra else Path(run.output_dir)
-    if electra and trainer.is_world_process_zero():
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        trained.discriminator.save_pretrained(encoder)
-        tokenizer.save_pretrained(encoder)
+    if electra:
+        _save_discriminator(trainer, encoder)
     trainer.accelerator.wait_for_everyone()
     return PretrainResult(
         Path(run.output_dir),
@@ -171,6 +169,17 @@ def pretrain(
         model.num_parameters(),
         trainer.state.log_history,
     )
+
+
+def _save_discriminator(trainer: PretrainingTrainer, folder: Path) -> None:
+    """Writes the pair's discriminator and the tokenizer. Every process must call it: each may hold a part."""
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    if trainer.is_world_process_zero():
+        pair = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+        prefix = "discriminator."
+        own = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+        pair.discriminator.save_pretrained(folder, state_dict=own)
+        trainer.processing_class.save_pretrained(folder)
 
 
 def _check(arguments: PretrainArguments) -> None:

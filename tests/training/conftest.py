@@ -1,7 +1,10 @@
 """Tiny text and tiny models to train."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -83,3 +86,49 @@ def tiny_pretraining(tiny_text):
         return arguments, PretrainRunArguments(output_dir=str(output_dir), **settings | changes)
 
     return make
+
+
+_COMMAND = """
+import sys
+from bertkernels.cli.main import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+_LAUNCHERS = {
+    "torchrun": ("torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+    # Its --cpu wants MPI; so it starts them as for two GPUs, which --use_cpu then leaves alone.
+    "accelerate": ("accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"),
+}
+
+
+@pytest.fixture
+def two_processes(tmp_path):
+    """Runs a verb in two processes on CPUs and returns its standard output; fails where it does.
+
+    `preamble` is Python that each process runs first.
+    """
+
+    def run(verb, settings, launcher="torchrun", preamble=""):
+        script = tmp_path / "script.py"
+        script.write_text(preamble + _COMMAND)
+        settings = settings | {
+            "use_cpu": True,
+            "ddp_backend": "gloo",
+            "disable_tqdm": True,
+            "report_to": "none",
+        }
+        flags = [verb]
+        for name, value in settings.items():
+            if value is not None:
+                flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        process = subprocess.run(
+            [sys.executable, "-m", *_LAUNCHERS[launcher], str(script), *flags],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert process.returncode == 0, process.stderr[-3000:]
+        return process.stdout
+
+    return run

@@ -33,6 +33,7 @@ class FinetuningTask(ABC, Generic[Rows]):
         evaluation: rows with labels, by the name of their split.
         test: rows to predict, by the name of their split; their labels are unknown.
         max_length: tokens of an input at most, unless a flag says otherwise.
+        workers: processes that make features, None: this one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class FinetuningTask(ABC, Generic[Rows]):
     evaluation: dict[str, Rows]
     test: dict[str, Rows]
     max_length: int = 128
+    workers: int | None = None
 
     @abstractmethod
     def describe(self) -> str:

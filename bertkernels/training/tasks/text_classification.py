@@ -14,6 +14,7 @@ from transformers import (
 
 from bertkernels.data.labelled_text import LabelledText
 from bertkernels.data.tasks import Task
+from bertkernels.data.text_features import text_features
 from bertkernels.training.metrics import classification_metrics, regression_metrics
 from bertkernels.training.tasks.padding import padding_collator
 from bertkernels.training.tasks.task import FinetuningTask, Split
@@ -47,8 +48,9 @@ class TextClassification(FinetuningTask[LabelledText]):
     def encode(
         self, rows: LabelledText, tokenizer: PreTrainedTokenizerBase, max_length: int, training: bool
     ) -> datasets.Dataset:
-        encoded = tokenizer(rows.firsts, rows.seconds, truncation="longest_first", max_length=max_length)
-        return datasets.Dataset.from_dict({**encoded, "label": self._task.targets(rows)})
+        targets = self._task.targets(rows)
+        features = text_features(rows.firsts, rows.seconds, tokenizer, max_length, self.workers)
+        return features.add_column("label", targets)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, max_length: int, few_widths: bool) -> Callable:
         return padding_collator(tokenizer, max_length, few_widths)
