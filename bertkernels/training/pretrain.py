@@ -21,7 +21,8 @@ from bertkernels.models.presets import electra_preset, electra_preset_names, pre
 from bertkernels.training.electra_trainer import ElectraTrainer
 from bertkernels.training.graphed_steps import check_cuda_graphs
 from bertkernels.training.masked_lm_trainer import MaskedLMTrainer
-from bertkernels.training.masking import MASKINGS, MaskingCollator, max_predictions
+from bertkernels.training.masking import MASKINGS, max_predictions
+from bertkernels.training.masking_collator import MaskingCollator
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
 from bertkernels.training.pretraining_trainer import PretrainingSet, PretrainingTrainer
 from bertkernels.training.training_arguments import PretrainRunArguments

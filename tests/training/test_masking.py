@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from bertkernels.training.masking import MaskingCollator, choose_positions, uniforms
+from bertkernels.training.masking import choose_positions, uniforms
+from bertkernels.training.masking_collator import MaskingCollator
 
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 
