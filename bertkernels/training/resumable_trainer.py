@@ -179,7 +179,8 @@ class ResumableTrainer(Trainer):
         if self.lr_scheduler is None and self.args.bert_schedule:
             warmup = self.args.get_warmup_steps(num_training_steps)
             scheduled = self.optimizer if optimizer is None else optimizer
-            self.lr_scheduler = bert_schedule(scheduled, num_training_steps, warmup, self.args.lr_decay_power)
+            steps = self.args.lr_decay_steps or num_training_steps
+            self.lr_scheduler = bert_schedule(scheduled, steps, warmup, self.args.lr_decay_power)
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
