@@ -9,6 +9,7 @@ from .kinds import find_kind
 from .plan import Plan, parse_plan
 
 PADDINGS = ("exact", "reference")
+QA_HEADS = ("plain", "joint")
 
 
 class EncoderConfig(PreTrainedConfig):
@@ -37,6 +38,11 @@ class EncoderConfig(PreTrainedConfig):
             code; a name: a hidden layer with this activation before it, as Hugging Face's ELECTRA and ConvBERT have.
         classifier_dropout: dropout of classification heads; None: hidden_dropout_prob.
         tie_word_embeddings: masked language models predict with the word embeddings.
+        qa_head: heads of question answering: "plain": start and end on their own, as Hugging Face has it. "joint":
+            ELECTRA's, whose end depends on the start.
+        beam_size: starts, and ends for each of them, that the joint head proposes.
+        answerable_classifier: adds ELECTRA's classifier of unanswerable questions to a question-answering head;
+            answerable_uses_start_logits: it also sees where the answer might start. answerable_weight: of its loss.
 
     Raises:
         InputError: a value out of its range, values that do not fit together, or a plan that cannot be read.
@@ -65,6 +71,11 @@ class EncoderConfig(PreTrainedConfig):
     classifier_hidden_act: str | None = None
     classifier_dropout: float | None = None
     tie_word_embeddings: bool = True
+    qa_head: str = "plain"
+    beam_size: int = 20
+    answerable_classifier: bool = False
+    answerable_uses_start_logits: bool = True
+    answerable_weight: float = 0.5
 
     def __post_init__(self, **kwargs) -> None:
         layers = kwargs.pop("num_hidden_layers", None)
@@ -100,6 +111,7 @@ class EncoderConfig(PreTrainedConfig):
             "conv_kernel_size",
             "max_position_embeddings",
             "type_vocab_size",
+            "beam_size",
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -113,7 +125,9 @@ class EncoderConfig(PreTrainedConfig):
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
             if getattr(self, name) is not None or name != "classifier_dropout":
                 self._check_number(name, low=0, high=1)
+        self._check_number("answerable_weight", low=0)
         self._check_choice("padding", PADDINGS)
+        self._check_choice("qa_head", QA_HEADS)
         self._check_choice("hidden_act", ACTIVATIONS)
         if self.classifier_hidden_act is not None:
             self._check_choice("classifier_hidden_act", ACTIVATIONS)

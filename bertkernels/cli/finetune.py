@@ -1,4 +1,4 @@
-"""`bertkernels finetune`: an encoder on single sentences or pairs."""
+"""`bertkernels finetune`: an encoder on sentences, pairs of them, or questions on texts."""
 
 from bertkernels.cli.arguments import parse_arguments
 
@@ -9,7 +9,10 @@ def run(argv: list[str]) -> int:
     from bertkernels.training.finetune_arguments import FinetuneArguments
     from bertkernels.training.training_arguments import FinetuneRunArguments
 
-    description = "Fine-tunes an encoder on classification or regression of text. Options may also stand in a file."
+    description = (
+        "Fine-tunes an encoder on classification or regression of text or on question answering. Options may also "
+        "stand in a file."
+    )
     arguments, training = parse_arguments("finetune", description, argv, FinetuneArguments, FinetuneRunArguments)
     result = finetune(arguments, training)
     if training.process_index == 0:

@@ -16,6 +16,16 @@ def read_hub(
 
     Raises InputError where the set cannot be had (no network and not downloaded before, or no such name).
     """
+    splits = load_splits(name, config)
+    rows = {split: _rows(name, split, data, columns, regression) for split, data in splits.items()}
+    return rows.pop("train"), rows
+
+
+def load_splits(name: str, config: str | None) -> dict[str, datasets.Dataset]:
+    """The split "train", then those to evaluate on: the validation splits, or the test split if there are none.
+
+    Raises InputError as `read_hub` does.
+    """
     try:
         splits = datasets.load_dataset(name, config)
     except Exception as error:  # the library raises its own, httpx's and huggingface_hub's errors here
@@ -29,8 +39,7 @@ def read_hub(
     usual = [split for split in _EVALUATION_SPLITS if split in splits]
     if len(usual) > 1:
         usual = [split for split in usual if split != "test"]
-    rows = {split: _rows(name, split, splits[split], columns, regression) for split in ["train", *usual]}
-    return rows.pop("train"), rows
+    return {split: splits[split] for split in ["train", *usual]}
 
 
 def _rows(name: str, split: str, data: datasets.Dataset, columns: Columns, regression: bool) -> LabelledText:

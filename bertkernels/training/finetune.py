@@ -37,8 +37,9 @@ def finetune(
     """Fine-tunes, evaluates on whole sets and saves.
 
     Into `run.output_dir`: model, tokenizer, `all_results.json`, `eval_results.json`, checkpoints, `train_log.jsonl` and
-    TensorBoard's files in `runs`. For classification the metrics hold the share of the most frequent evaluation label
-    (`eval_majority_accuracy`). Raises InputError for bad flags, files, columns or labels before any training.
+    TensorBoard's files in `runs`, and what the task writes of its evaluation. For classification the metrics hold the
+    share of the most frequent evaluation label (`eval_majority_accuracy`). Raises InputError for bad flags, files,
+    columns or labels before any training.
     """
     _check(arguments)
     check_cuda_graphs(run)
@@ -47,7 +48,7 @@ def finetune(
         task = select_task(arguments)
     source = encoder_folder(arguments.model_name_or_path) if arguments.model_name_or_path else None
     tokenizer = _tokenizer(arguments, source)
-    length = arguments.max_seq_length
+    length = arguments.max_seq_length or task.max_length
     train = _split(task, task.train, arguments.max_train_samples, tokenizer, length, training=True)
     evaluation = {
         name: _split(task, rows, arguments.max_eval_samples, tokenizer, length, training=False)
@@ -78,6 +79,8 @@ def finetune(
     evaluated = trainer.evaluate() if evaluation else {}
     evaluated |= _baselines(task, evaluation)
     if trainer.is_world_process_zero():
+        for name, split in evaluation.items():
+            task.write_evaluation(Path(run.output_dir), name, split, trainer.evaluated[name])
         _write_json(Path(run.output_dir, "eval_results.json"), evaluated)
         _write_json(Path(run.output_dir, "all_results.json"), metrics | evaluated)
     return FinetuneResult(Path(run.output_dir), metrics | evaluated, task.metric, trainer.state.log_history)
@@ -92,7 +95,7 @@ def _check(arguments: FinetuneArguments) -> None:
         raise InputError("--from_scratch goes with --model_name_or_path; a --preset has random weights anyway")
     if arguments.tokenizer_name and arguments.vocab_file:
         raise InputError("give --tokenizer_name or --vocab_file, not both")
-    if arguments.max_seq_length < 4:
+    if arguments.max_seq_length is not None and arguments.max_seq_length < 4:
         raise InputError(f"--max_seq_length must be at least 4, not {arguments.max_seq_length}")
     for name in ("max_train_samples", "max_eval_samples"):
         value = getattr(arguments, name)

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bertkernels.training.question_arguments import QuestionArguments
+
 
 @dataclass
-class FinetuneArguments:
+class FinetuneArguments(QuestionArguments):
     """What to fine-tune, and on which task."""
 
     model_name_or_path: str | None = field(
@@ -26,7 +28,9 @@ class FinetuneArguments:
     train_file: str | None = field(default=None, metadata={"help": "Training rows: .tsv, .csv, .json or .jsonl."})
     validation_file: str | None = field(default=None, metadata={"help": "Evaluation rows, in the same form."})
     glue_dir: str | None = field(default=None, metadata={"help": "Folder with GLUE's task folders."})
-    task_name: str | None = field(default=None, metadata={"help": "GLUE task: SST-2, MRPC, ..."})
+    task_name: str | None = field(
+        default=None, metadata={"help": "GLUE task (SST-2, MRPC, ...), squad, squad_v2 or mrqa."}
+    )
     dataset_name: str | None = field(default=None, metadata={"help": "Name of a data set on the hub."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
     sentence1_column: str | None = field(default=None, metadata={"help": "Column of the (first) text."})
@@ -35,6 +39,9 @@ class FinetuneArguments:
     task_type: Literal["classification", "regression"] = field(
         default="classification", metadata={"help": "regression: labels are numbers (STS-B's always are)."}
     )
-    max_seq_length: int = field(default=128, metadata={"help": "Longer inputs are cut, the longer text first."})
+    max_seq_length: int | None = field(
+        default=None,
+        metadata={"help": "Longer inputs are cut, the longer text first (128), or into windows (questions: 512)."},
+    )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many rows."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first so many rows."})

@@ -11,21 +11,23 @@ from bertkernels.training.tasks.task import FinetuningTask, Split
 class FinetuningTrainer(ResumableTrainer):
     """`ResumableTrainer` that evaluates splits of a `FinetuningTask` by name: on its own, all of them.
 
-    Metrics of the only split are called `eval_METRIC`, those of several `eval_SPLIT_METRIC`.
+    Metrics of the only split are called `eval_METRIC`, those of several `eval_SPLIT_METRIC`. `evaluated` holds the
+    outputs of each split's last evaluation.
     """
 
     def __init__(self, *args, task: FinetuningTask, evaluation: Mapping[str, Split], **kwargs) -> None:
         self._task, self._splits = task, dict(evaluation)
-        self._current: Split | None = None
+        self._current: str | None = None
+        self.evaluated: dict[str, EvalPrediction] = {}
         features = {name: split.features for name, split in evaluation.items()}
         only = next(iter(features.values())) if len(features) == 1 else features or None
         super().__init__(*args, eval_dataset=only, compute_metrics=self._metrics if features else None, **kwargs)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         if len(self._splits) == 1:
-            self._current = next(iter(self._splits.values()))
+            self._current = next(iter(self._splits))
         elif isinstance(eval_dataset, str):  # transformers asks for one split after the other
-            self._current = self._splits[eval_dataset]
+            self._current = eval_dataset
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def outputs(self, split: Split) -> EvalPrediction:
@@ -35,4 +37,7 @@ class FinetuningTrainer(ResumableTrainer):
         return EvalPrediction(predictions=found.predictions, label_ids=found.label_ids)
 
     def _metrics(self, outputs: EvalPrediction) -> dict[str, float]:
-        return {} if self._current is None else self._task.metrics(self._current, outputs)
+        if self._current is None:
+            return {}
+        self.evaluated[self._current] = outputs
+        return self._task.metrics(self._splits[self._current], outputs)

@@ -4,12 +4,15 @@ from bertkernels.data.labelled_text import Columns
 from bertkernels.data.tasks import Task, builtin_library_task, files_task, glue_folder_task, hub_task
 from bertkernels.errors import InputError
 from bertkernels.training.finetune_arguments import FinetuneArguments
+from bertkernels.training.tasks.question_answering import QUESTION_TASKS, question_task
 from bertkernels.training.tasks.task import FinetuningTask
 from bertkernels.training.tasks.text_classification import TextClassification
 
 
 def select_task(arguments: FinetuneArguments) -> FinetuningTask:
     """Reads the task. Raises InputError for flags that don't go together and for bad files, columns or labels."""
+    if arguments.task_name in QUESTION_TASKS:
+        return question_task(arguments)
     _check(arguments)
     return TextClassification(_classification(arguments))
 
@@ -19,7 +22,11 @@ def _check(arguments: FinetuneArguments) -> None:
     if sum(source is not None for source in sources) != 1:
         raise InputError("give one of --train_file, --glue_dir, --dataset_name and --text_source builtin")
     if (arguments.glue_dir is None) != (arguments.task_name is None):
-        raise InputError("--glue_dir and --task_name go together")
+        raise InputError(
+            f"--glue_dir and --task_name go together, unless the task is one of {', '.join(QUESTION_TASKS)}"
+        )
+    if arguments.squad_dir is not None:
+        raise InputError("--squad_dir goes with --task_name squad or squad_v2")
     if arguments.validation_file is not None and arguments.train_file is None:
         raise InputError("--validation_file goes with --train_file")
 

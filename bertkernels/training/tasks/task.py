@@ -32,6 +32,7 @@ class FinetuningTask(ABC, Generic[Rows]):
         train: rows to train on, None where the task is there for predictions only.
         evaluation: rows with labels, by the name of their split.
         test: rows to predict, by the name of their split; their labels are unknown.
+        max_length: tokens of an input at most, unless a flag says otherwise.
     """
 
     name: str
@@ -40,6 +41,7 @@ class FinetuningTask(ABC, Generic[Rows]):
     train: Rows | None
     evaluation: dict[str, Rows]
     test: dict[str, Rows]
+    max_length: int = 128
 
     @abstractmethod
     def describe(self) -> str:
@@ -70,6 +72,9 @@ class FinetuningTask(ABC, Generic[Rows]):
     def baselines(self, rows: Rows) -> dict[str, float]:
         """Metrics that take no model, to compare with: the share of the most frequent label, say."""
         return {}
+
+    def write_evaluation(self, folder: Path, name: str, split: Split[Rows], outputs: EvalPrediction) -> None:
+        """Writes what there is to see of the evaluated split `name` beside its metrics; nothing unless a kind does."""
 
     def write_predictions(self, folder: Path, name: str, split: Split[Rows], outputs: EvalPrediction) -> list[Path]:
         """Writes predictions for the split `name` in the form their users expect; returns the files written.

@@ -7,7 +7,6 @@ import datasets
 import numpy as np
 from transformers import (
     AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
     EvalPrediction,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
@@ -16,9 +15,8 @@ from transformers import (
 from bertkernels.data.labelled_text import LabelledText
 from bertkernels.data.tasks import Task
 from bertkernels.training.metrics import classification_metrics, regression_metrics
+from bertkernels.training.tasks.padding import padding_collator
 from bertkernels.training.tasks.task import FinetuningTask, Split
-
-_WIDTHS = 32  # what widths of batches are multiples of where each gets a CUDA graph
 
 
 class TextClassification(FinetuningTask[LabelledText]):
@@ -53,11 +51,7 @@ class TextClassification(FinetuningTask[LabelledText]):
         return datasets.Dataset.from_dict({**encoded, "label": self._task.targets(rows)})
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, max_length: int, few_widths: bool) -> Callable:
-        if not few_widths:
-            return DataCollatorWithPadding(tokenizer)
-        if max_length % _WIDTHS == 0:
-            return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=_WIDTHS)
-        return DataCollatorWithPadding(tokenizer, padding="max_length", max_length=max_length)
+        return padding_collator(tokenizer, max_length, few_widths)
 
     def metrics(self, split: Split[LabelledText], outputs: EvalPrediction) -> dict[str, float]:
         scores = outputs.predictions[0] if isinstance(outputs.predictions, tuple) else outputs.predictions
