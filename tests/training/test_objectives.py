@@ -1,7 +1,10 @@
 """What the pre-training objectives train, log, evaluate and save."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import datasets
@@ -235,3 +238,40 @@ def test_what_fills_up_the_last_batches_of_several_processes_changes_nothing(ele
     assert sizes == [(13, 1)] and list(original(13, 20))[12:] == [(0, 12), *[(0, -1)] * 7]
     for name in ("eval_generator_loss", "eval_masked_lm_accuracy"):
         assert filled[name] == pytest.approx(found[name], rel=1e-6)
+
+
+_RUN = """
+import json, sys
+import torch
+from bertkernels.training.pretrain import PretrainArguments, pretrain
+from bertkernels.training.training_arguments import PretrainRunArguments
+
+torch.set_num_threads(1)
+arguments, run = json.loads(sys.argv[1])
+pretrain(PretrainArguments(**arguments), PretrainRunArguments(**run))
+"""
+
+
+def test_two_processes_evaluate_what_one_does(tiny_pretraining, tmp_path):
+    """The model stays as it began. What is held out doesn't fill the last batch of each."""
+    settings = {"max_steps": 1, "learning_rate": 0.0, "save_strategy": "no", "per_device_eval_batch_size": 16}
+    arguments, run = tiny_pretraining(tmp_path / "one", **settings)
+    arguments = replace(arguments, **PAIRS, plan="ffn", validation_share=0.1)
+    pretrain(arguments, run)
+    two = {"output_dir": str(tmp_path / "two"), "use_cpu": True, "disable_tqdm": True, "report_to": "none", **settings}
+    script = tmp_path / "run.py"
+    script.write_text(_RUN)
+    process = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+        + [json.dumps([vars(arguments), two | {"ddp_backend": "gloo"}])],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    alone, together = (json.loads((tmp_path / name / "eval_results.json").read_text()) for name in ("one", "two"))
+    names = [name for name in alone if name.endswith(("loss", "accuracy"))]
+    assert len(names) == 5
+    for name in names:
+        assert together[name] == pytest.approx(alone[name], rel=1e-6), name

@@ -184,7 +184,10 @@ def _bert_phases(preset: str, source: str, notes: Mapping[str, str]) -> Iterator
         preset=preset,
         notes={**notes, "lr_decay_steps": one_decay},
     )
-    second = {"learning_rate": one_decay, "warmup_steps": "for the optimizer's moments, which start anew"}
+    second = {
+        "learning_rate": one_decay,
+        "warmup_steps": "not published; for the optimizer's moments, which start anew",
+    }
     yield _bert(
         f"{preset}-512",
         "its second phase, 512 tokens; 256 examples a step, 100,000 steps",
