@@ -61,6 +61,13 @@ class RunArguments(TrainingArguments):
         },
     )
     lr_decay_power: float = field(default=1.0, metadata={"help": "Power of the decay in --bert_schedule."})
+    lr_decay_steps: int | None = field(
+        default=None,
+        metadata={
+            "help": "Steps after which the rate of --bert_schedule is 0, where a later run goes on with it (default: "
+            "this run's)."
+        },
+    )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Write into --output_dir although it is not empty; an earlier run goes."}
     )
@@ -73,6 +80,8 @@ class RunArguments(TrainingArguments):
             raise InputError(f"--tokens_per_batch must be at least 1, not {self.tokens_per_batch}")
         if self.layerwise_lr_decay is not None and not 0 < self.layerwise_lr_decay <= 1:
             raise InputError(f"--layerwise_lr_decay must be above 0 and at most 1, not {self.layerwise_lr_decay}")
+        if self.lr_decay_steps is not None and self.lr_decay_steps < max(1, self.max_steps):
+            raise InputError(f"--lr_decay_steps {self.lr_decay_steps} is below the steps of the run")
         super().__post_init__()
 
 
