@@ -1,8 +1,14 @@
 """`bertkernels finetune`: an encoder on sentences, pairs of them, or questions on texts."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bertkernels.cli.arguments import expand_file, parse_arguments
+from bertkernels.cli.arguments import parse_arguments, parse_with_defaults
+
+if TYPE_CHECKING:
+    from bertkernels.training.finetune_arguments import FinetuneArguments
+    from bertkernels.training.training_arguments import FinetuneRunArguments
 
 _DESCRIPTION = (
     "Fine-tunes an encoder on classification or regression of text or on question answering. Options may also stand in "
@@ -13,48 +19,51 @@ _DESCRIPTION = (
 def run(argv: list[str]) -> int:
     """Fine-tunes as the flags say, once or for several tasks and seeds, and prints the evaluation."""
     from bertkernels.data.glue import TRAINED, task_names
+    from bertkernels.training.finetune import finetune
+    from bertkernels.training.recipes.apply import list_of
+    from bertkernels.training.recipes.finetuning import RECIPES
     from bertkernels.training.series_arguments import chosen_seeds
 
-    argv = expand_file(argv)
-    series, arguments, training = _parse(argv)
+    series, arguments, training = parse_arguments("finetune", _DESCRIPTION, argv, *_dataclasses())
+    if series.list_recipes:
+        print(list_of(RECIPES))
+        return 0
     tasks = task_names(arguments.task_name, TRAINED) if arguments.task_name else [None]
     seeds = chosen_seeds(series, training.seed)
-    first = training.process_index == 0
     if len(tasks) > 1 or seeds is not None:
-        return _several(argv, series.recipe, tasks, seeds)
-    return _one(_with_recipe(argv, series.recipe, tasks[0], first))
-
-
-def _one(argv: list[str]) -> int:
-    from bertkernels.training.finetune import finetune
-
-    _, arguments, training = _parse(argv)
-    result = finetune(arguments, training)
+        return _several(argv, arguments, training, tasks, seeds)
+    result = finetune(*_with_recipe(argv))
     if training.process_index == 0:
         _print_metrics(result.metrics)
         print(f"Fine-tuned model: {result.output_dir}")
     return 0
 
 
-def _several(argv: list[str], recipe: str | None, tasks: list[str | None], seeds: list[int] | None) -> int:
+def _several(
+    argv: list[str],
+    arguments: "FinetuneArguments",
+    training: "FinetuneRunArguments",
+    tasks: list[str | None],
+    seeds: list[int] | None,
+) -> int:
     from bertkernels.data.glue import check_glue_folders
     from bertkernels.training.finished_run import finish
     from bertkernels.training.results_table import text_table
     from bertkernels.training.series import check_series, finetune_seeds, finetune_tasks
 
-    _, arguments, training = _parse(argv)
     check_series(training)
-    if arguments.glue_dir:
+    if arguments.glue_dir and tasks != [None]:
         check_glue_folders(arguments.glue_dir, tasks)
     folder, first = Path(training.output_dir), training.process_index == 0
 
     def finetune_task(task: str | None, place: Path) -> dict[str, object]:
-        named = argv if task is None else [*argv, "--task_name", task]
-        flags = _with_recipe(named, recipe, task, first)
+        flags = argv if task is None else [*argv, "--task_name", task]
         if seeds is None:
-            return finish(*_parse([*flags, "--output_dir", str(place)])[1:])
+            return finish(*_with_recipe([*flags, "--output_dir", str(place)]))
         return finetune_seeds(
-            seeds, place, lambda seed, inner: _parse([*flags, "--output_dir", str(inner), "--seed", str(seed)])[1:]
+            seeds,
+            place,
+            lambda seed, inner: _with_recipe([*flags, "--output_dir", str(inner), "--seed", str(seed)]),
         )
 
     if len(tasks) == 1:
@@ -65,30 +74,37 @@ def _several(argv: list[str], recipe: str | None, tasks: list[str | None], seeds
     else:
         scores = finetune_tasks(tasks, folder, finetune_task, first)
         if first:
-            print(f"{text_table(scores)}\nFine-tuned models, one folder a task: {folder}")
+            print(f"{text_table(scores)}\nFine-tuned models, a folder for each task: {folder}")
     return 0
 
 
-def _parse(argv: list[str]) -> tuple:
+def _with_recipe(argv: list[str]) -> tuple["FinetuneArguments", "FinetuneRunArguments"]:
+    """The arguments of a run; its recipe, if any, is printed in full."""
+    from bertkernels.training.recipes.apply import Recipe, describe, fit_batch
+    from bertkernels.training.recipes.finetuning import find_recipe
+
+    recipe: Recipe | None = None
+
+    def defaults(given: Mapping[str, object]) -> Mapping[str, object]:
+        nonlocal recipe
+        recipe = find_recipe(given)
+        return recipe.values if recipe else {}
+
+    filled, given = parse_with_defaults("finetune", _DESCRIPTION, argv, defaults, *_dataclasses())
+    _, arguments, training = filled
+    if recipe is not None:
+        fit_batch(recipe, training, given)
+        if training.process_index == 0:
+            print(describe(recipe, training, given, arguments), flush=True)
+    return arguments, training
+
+
+def _dataclasses() -> tuple[type, ...]:
     from bertkernels.training.finetune_arguments import FinetuneArguments
     from bertkernels.training.series_arguments import SeriesArguments
     from bertkernels.training.training_arguments import FinetuneRunArguments
 
-    return parse_arguments("finetune", _DESCRIPTION, argv, SeriesArguments, FinetuneArguments, FinetuneRunArguments)
-
-
-def _with_recipe(argv: list[str], recipe: str | None, task: str | None, first: bool) -> list[str]:
-    """The flags with the recipe's before them, which the first process prints in full."""
-    if recipe is None:
-        return argv
-    from bertkernels.training.recipes.apply import describe_recipe, given_flags, recipe_flags
-    from bertkernels.training.recipes.finetuning import RECIPES, finetuning_recipe
-
-    values, given = finetuning_recipe(recipe, task), given_flags(argv)
-    if first:
-        title = f"Recipe {recipe}{f' for {task}' if task else ''}: {RECIPES[recipe].source}"
-        print(describe_recipe(title, values, given), flush=True)
-    return [*recipe_flags(values, given), *argv]
+    return SeriesArguments, FinetuneArguments, FinetuneRunArguments
 
 
 def _print_metrics(metrics: dict[str, object]) -> None:

@@ -1,8 +1,9 @@
 """Statistics over runs with different seeds."""
 
 import math
-import statistics
 from collections.abc import Mapping
+
+import numpy as np
 
 from bertkernels.training.finetuned_folder import BEST_MODEL
 
@@ -20,10 +21,10 @@ def over_seeds(results: Mapping[int, Mapping[str, object]]) -> dict[str, object]
     names = [name for name in first if name.startswith(("eval_", "main_score")) and not _is_speed(name)]
     summary: dict[str, object] = {"seeds": list(results)}
     for name in names:
-        values = [float(result[name]) for result in results.values()]
-        summary[name] = statistics.median(values)
-        summary[f"{name}_min"], summary[f"{name}_max"] = min(values), max(values)
-        summary[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+        values = np.array([result[name] for result in results.values()], dtype=np.float64)  # [seeds]
+        summary[name] = float(np.median(values))
+        summary[f"{name}_min"], summary[f"{name}_max"] = float(values.min()), float(values.max())
+        summary[f"{name}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     if "main_score" in first:
         best = max(results, key=lambda seed: _rank(results[seed]["main_score"]))
         summary |= {"main_metric": first["main_metric"], "best_seed": best, BEST_MODEL: seed_folder(best)}

@@ -16,6 +16,7 @@ class SeriesArguments:
             "the task at hand; any other flag overrides its value."
         },
     )
+    list_recipes: bool = field(default=False, metadata={"help": "List the recipes and do nothing else."})
     num_seeds: int | None = field(
         default=None, metadata={"help": "So many runs, with seeds from --seed on; median and spread are reported."}
     )

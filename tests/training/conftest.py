@@ -5,7 +5,9 @@ import random
 
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification
 
+from bertkernels.data.tokenizer import SPECIAL_TOKENS, tokenizer_from_vocabulary
 from bertkernels.training.pretrain import PretrainArguments
 from bertkernels.training.train_log import LOG_FILE
 from bertkernels.training.training_arguments import PretrainRunArguments
@@ -81,5 +83,20 @@ def tiny_pretraining(tiny_text):
             "report_to": "none",
         }
         return arguments, PretrainRunArguments(output_dir=str(output_dir), **settings | changes)
+
+    return make
+
+
+@pytest.fixture
+def tiny_classifier(tmp_path):
+    """Makes a folder with a classifier of random weights that knows the words good, bad, a and row."""
+
+    def make(name="model", **config):
+        vocabulary = {word: number for number, word in enumerate([*SPECIAL_TOKENS, "good", "bad", "a", "row"])}
+        tokenizer_from_vocabulary(vocabulary).save_pretrained(tmp_path / name)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        config = BertConfig(**sizes, vocab_size=len(vocabulary), **config)
+        BertForSequenceClassification(config).save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
 
     return make

@@ -1,1 +1,1 @@
-"""Published hyper-parameters by name."""
+"""Published hyper-parameters under a name."""

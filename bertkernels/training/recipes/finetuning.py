@@ -1,165 +1,152 @@
-"""Hyper-parameters of fine-tuning as published, by system, size and task.
+"""The published fine-tunings, by system, size and task: `bertkernels finetune --recipe NAME`."""
 
-Batches are of one process: with several, divide --per_device_train_batch_size yourself.
-"""
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from bertkernels.data.glue import TASKS, glue_task
+from bertkernels.data.glue import TRAINED, glue_task
 from bertkernels.errors import InputError
+from bertkernels.training.recipes.apply import Recipe, make_room, select
 
 Values = Mapping[str, object]
+_BATCH = "batch"  # among a task's values, examples in a step
 
 
-@dataclass(frozen=True)
-class FinetuningRecipe:
-    """What all tasks have in common, and what differs by task; the source in words."""
+def find_recipe(given: Mapping[str, object]) -> Recipe | None:
+    """The recipe that the given flags ask for, with the values of their task and without those that they leave no room
+    for. Raises InputError for an unknown one, and where it has no values for the task."""
+    name, task = given.get("recipe"), given.get("task_name")
+    if name is None:
+        return None
+    recipe, tasks = select(RECIPES, name), _TASKS[name]
+    key = task if task is None or task in tasks else _glue_name(task)
+    values = {**recipe.values, **tasks.get(key, {})}
+    if "learning_rate" not in values:
+        raise InputError(f"--recipe {name} is for --task_name {', '.join(tasks)}")
+    recipe = replace(recipe, batch=values.pop(_BATCH, recipe.batch), values=values)
+    return make_room(recipe, given)
 
-    source: str
-    values: Values
-    tasks: Mapping[str, Values] = field(default_factory=dict)
+
+def _glue_name(task: str) -> str:
+    try:
+        return glue_task(task).folder
+    except InputError:
+        return task  # of another kind
 
 
-def _electra(source: str, learning_rate: float) -> FinetuningRecipe:
+_COMMON = {"max_grad_norm": 1.0, "max_seq_length": 128}
+_BERT_ADAM = {"optimizer": "bert_adam", "adam_epsilon": 1e-6, "weight_decay": 0.01, "bert_schedule": True}
+
+
+def _electra(name: str, source: str, learning_rate: float, runs: str) -> tuple[Recipe, dict[str, Values]]:
     """ELECTRA's released fine-tuning code, which ConvBERT and LV-BERT took over."""
-    questions = {"max_seq_length": 512, "num_train_epochs": 2}
-    return FinetuningRecipe(
-        f"{source}; scores are medians of ten runs (--num_seeds 10)",
-        {
-            "learning_rate": learning_rate,
-            "layerwise_lr_decay": 0.8,
-            "per_device_train_batch_size": 32,
-            "num_train_epochs": 3,
-            "warmup_steps": 0.1,
-            "bert_schedule": True,
-            "optimizer": "bert_adam",
-            "adam_epsilon": 1e-6,
-            "weight_decay": 0.01,
-            "max_grad_norm": 1.0,
-            "loss_reduction": "sum",
-            "max_seq_length": 128,
-        },
-        {
-            "MRPC": {"double_unordered": True},
-            "STS-B": {"num_train_epochs": 10, "double_unordered": True, "label_scale": 5.0},
-            "RTE": {"num_train_epochs": 10},
-            "squad": questions,
-            "squad_v2": questions | {"null_score_diff_threshold": -2.75},
-            "mrqa": questions,
-        },
+    values = {
+        "learning_rate": learning_rate,
+        "layerwise_lr_decay": 0.8,
+        "num_train_epochs": 3.0,
+        "warmup_steps": 0.1,
+        **_BERT_ADAM,
+        "loss_reduction": "sum",
+        **_COMMON,
+    }
+    notes = {"num_train_epochs": runs}
+    questions = {"max_seq_length": 512, "num_train_epochs": 2.0}
+    tasks = {
+        "MRPC": {"double_unordered": True},
+        "STS-B": {"num_train_epochs": 10.0, "double_unordered": True, "label_scale": 5.0},
+        "RTE": {"num_train_epochs": 10.0},
+        "squad": questions,
+        "squad_v2": {**questions, "null_score_diff_threshold": -2.75},
+        "mrqa": questions,
+    }
+    what = (
+        f"{name} on GLUE and questions: 3 epochs (STS-B, RTE 10; questions 2), rates falling by 0.8 from layer to layer"
     )
+    return Recipe(name, what, f"{source} and its released code", values, 32, notes), tasks
 
 
-def _efficientbert(source: str, learning_rate: float, epochs: int, tasks: Mapping[str, Values]) -> FinetuningRecipe:
-    return FinetuningRecipe(
-        source,
-        {
-            "learning_rate": learning_rate,
-            "per_device_train_batch_size": 32,
-            "num_train_epochs": epochs,
-            "warmup_steps": 0.1,
-            "lr_scheduler_type": "linear",
-            "weight_decay": 0.01,
-            "max_grad_norm": 1.0,
-            "max_seq_length": 128,
-            "seed": 42,
-            "best_on_dev": True,
-        },
-        tasks,
-    )
+def _efficientbert(
+    name: str, what: str, learning_rate: float, epochs: float, tasks: dict[str, Values]
+) -> tuple[Recipe, dict[str, Values]]:
+    values = {
+        "learning_rate": learning_rate,
+        "num_train_epochs": epochs,
+        "warmup_steps": 0.1,
+        "lr_scheduler_type": "linear",
+        "weight_decay": 0.01,
+        **_COMMON,
+        "best_on_dev": True,
+        "seed": 42,
+    }
+    return Recipe(name, what, "Dong et al. 2021 and its released code", values, 32), tasks
 
 
-def _analysis(model: str, mnli: Values, qqp: Values) -> FinetuningRecipe:
-    """Steps instead of epochs, one row a task."""
-
-    def row(batch: int, learning_rate: float, steps: int, warmup: int) -> Values:
-        return {
-            "per_device_train_batch_size": batch,
-            "learning_rate": learning_rate,
-            "max_steps": steps,
-            "warmup_steps": warmup,
-        }
-
-    return FinetuningRecipe(
-        f"Of Non-Linearity and Commutativity in BERT (Zhao et al., 2021), released scripts, {model}",
-        {
-            "optimizer": "bert_adam",
-            "adam_epsilon": 1e-6,
-            "weight_decay": 0.01,
-            "max_grad_norm": 1.0,
-            "bert_schedule": True,
-            "max_seq_length": 128,
-        },
-        {
-            "CoLA": row(16, 1e-5, 5336, 320),
-            "SST-2": row(32, 1e-5, 20935, 1256),
-            "MRPC": row(32, 2e-5, 800, 200),
-            "QQP": row(**{"learning_rate": 5e-5, **qqp}),
-            "STS-B": row(16, 2e-5, 3598, 214),
-            "MNLI": row(**{"learning_rate": 3e-5, **mnli}),
-            "QNLI": row(32, 1e-5, 33112, 1986),
-            "RTE": row(32, 3e-5, 800, 200),
-            "WNLI": row(8, 2e-5, 800, 200),
-        },
-    )
+def _students() -> dict[str, Values]:
+    """Evaluations every so many steps, whose best model is kept."""
+    often = {name: {"eval_strategy": "steps", "eval_steps": 250.0 if name == "QQP" else 50.0} for name in TRAINED}
+    return {**often, "CoLA": {**often["CoLA"], "num_train_epochs": 50.0}}
 
 
-RECIPES = {
-    "electra-small": _electra("ELECTRA (Clark et al., 2020), small", 3e-4),
-    "electra-base": _electra("ELECTRA (Clark et al., 2020), base", 1e-4),
-    "convbert-small": _electra("ConvBERT (Jiang et al., 2020), small", 3e-4),
-    "convbert-medium-small": _electra("ConvBERT (Jiang et al., 2020), medium-small", 3e-4),
-    "convbert-base": _electra("ConvBERT (Jiang et al., 2020), base", 1e-4),
-    "lvbert-small": _electra("LV-BERT (Yu et al., 2021), small", 3e-4),
-    "lvbert-medium": _electra("LV-BERT (Yu et al., 2021), medium", 3e-4),
-    "lvbert-base": _electra("LV-BERT (Yu et al., 2021), base", 1e-4),
-    "efficientbert": _efficientbert(
-        "EfficientBERT (Dong et al., 2021), students on GLUE",
-        5e-5,
-        10,
-        {name: {"eval_strategy": "steps", "eval_steps": 250 if name == "QQP" else 50} for name in TASKS}
-        | {"CoLA": {"eval_strategy": "steps", "eval_steps": 50, "num_train_epochs": 50}},
-    ),
-    "efficientbert-teacher": _efficientbert("EfficientBERT (Dong et al., 2021), BERT-base as teacher", 3e-5, 3, {}),
-    "theseus-predecessor": FinetuningRecipe(
-        "BERT-of-Theseus (Xu et al., 2020), the predecessor; scores are medians of five runs (--num_seeds 5)",
-        {
-            "learning_rate": 2e-5,
-            "per_device_train_batch_size": 32,
-            "num_train_epochs": 4,
-            "warmup_steps": 0,
-            "lr_scheduler_type": "linear",
-            "adam_epsilon": 1e-8,
-            "weight_decay": 0.0,
-            "max_grad_norm": 1.0,
-            "max_seq_length": 128,
-        },
-        {"QNLI": {"max_seq_length": 256}},
-    ),
-    "investigate-bert-small": _analysis(
-        "BERT-small",
-        {"batch": 128, "steps": 10000, "warmup": 1000},
-        {"batch": 128, "steps": 14000, "warmup": 1000},
-    ),
-    "investigate-bert-base": _analysis(
-        "BERT-base",
-        {"batch": 96, "steps": 12000, "warmup": 1200},
-        {"batch": 96, "steps": 19000, "warmup": 1900},
-    ),
-}
+def _analysis(size: str, mnli: Values, qqp: Values) -> tuple[Recipe, dict[str, Values]]:
+    """Steps in place of epochs, and a row of its own for each task."""
+    name = f"investigate-bert-{size}"
+    values = {**_BERT_ADAM, **_COMMON}
+    tasks = {
+        "CoLA": _row(16, 1e-5, 5336, 320),
+        "SST-2": _row(32, 1e-5, 20935, 1256),
+        "MRPC": _row(32, 2e-5, 800, 200),
+        "QQP": qqp,
+        "STS-B": _row(16, 2e-5, 3598, 214),
+        "MNLI": mnli,
+        "QNLI": _row(32, 1e-5, 33112, 1986),
+        "RTE": _row(32, 3e-5, 800, 200),
+        "WNLI": _row(8, 2e-5, 800, 200),
+    }
+    source = "Zhao et al. 2021 (arXiv 2101.04547) and its released scripts"
+    return Recipe(name, f"BERT-{size} on GLUE, in steps by task, without choosing a model", source, values), tasks
 
 
-def finetuning_recipe(name: str, task: str | None) -> dict[str, object]:
-    """The recipe's values for a task (None: one of the user's own files), as flags are called.
+def _row(batch: int, learning_rate: float, max_steps: int, warmup_steps: int) -> Values:
+    return {_BATCH: batch, "learning_rate": learning_rate, "max_steps": max_steps, "warmup_steps": float(warmup_steps)}
 
-    Raises InputError for an unknown recipe, and where it says nothing of how long to train on that task.
-    """
-    if name not in RECIPES:
-        raise InputError(f"unknown --recipe {name!r} for fine-tuning, expected one of {', '.join(RECIPES)}")
-    recipe = RECIPES[name]
-    key = task if task is None or task in recipe.tasks else glue_task(task).folder
-    found = {**recipe.values, **recipe.tasks.get(key, {})}
-    if "learning_rate" not in found:
-        raise InputError(f"--recipe {name} has values for {', '.join(recipe.tasks)} only; give one as --task_name")
-    return found
+
+def _all() -> Iterator[tuple[Recipe, dict[str, Values]]]:
+    electra, convbert = "Clark et al. 2020 (arXiv 2003.10555)", "Jiang et al. 2020 (arXiv 2008.02496)"
+    lvbert = "Yu et al. 2021 (arXiv 2106.11740)"
+    ten = "reported scores are medians of ten such runs: --num_seeds 10"
+    unknown = "of how many such runs the reported scores are was not published"
+    yield _electra("electra-small", electra, 3e-4, ten)
+    yield _electra("electra-base", electra, 1e-4, ten)
+    yield _electra("convbert-small", convbert, 3e-4, unknown)
+    yield _electra("convbert-medium-small", convbert, 3e-4, unknown)
+    yield _electra("convbert-base", convbert, 1e-4, unknown)
+    yield _electra("lvbert-small", lvbert, 3e-4, ten)
+    yield _electra("lvbert-medium", lvbert, 3e-4, ten)
+    yield _electra("lvbert-base", lvbert, 1e-4, ten)
+    students = "EfficientBERT's students on GLUE: 10 epochs (CoLA 50), the best of frequent evaluations"
+    yield _efficientbert("efficientbert", students, 5e-5, 10.0, _students())
+    teacher = "EfficientBERT's teacher, BERT-base on GLUE: 3 epochs, the best evaluation"
+    yield _efficientbert("efficientbert-teacher", teacher, 3e-5, 3.0, {})
+    predecessor = {
+        "learning_rate": 2e-5,
+        "num_train_epochs": 4.0,
+        "warmup_steps": 0.0,
+        "lr_scheduler_type": "linear",
+        "adam_epsilon": 1e-8,
+        "weight_decay": 0.0,
+        **_COMMON,
+    }
+    source = "Xu et al. 2020 (arXiv 2002.02925) and its released code"
+    notes = {
+        "num_train_epochs": "reported scores are medians of five such runs: --num_seeds 5",
+        "warmup_steps": "the released code's default",
+        "weight_decay": "the released code's default",
+    }
+    what = "the model that BERT-of-Theseus compresses, on GLUE: 4 epochs"
+    yield Recipe("theseus-predecessor", what, source, predecessor, 32, notes), {"QNLI": {"max_seq_length": 256}}
+    yield _analysis("small", _row(128, 3e-5, 10_000, 1000), _row(128, 5e-5, 14_000, 1000))
+    yield _analysis("base", _row(96, 3e-5, 12_000, 1200), _row(96, 5e-5, 19_000, 1900))
+
+
+_ALL = list(_all())
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe, _ in _ALL}
+_TASKS: dict[str, dict[str, Values]] = {recipe.name: tasks for recipe, tasks in _ALL}

@@ -15,6 +15,7 @@ from transformers import (
 
 from bertkernels.data.glue_leaderboard import write_answers
 from bertkernels.data.labelled_text import LabelledText
+from bertkernels.data.pair_features import pair_features
 from bertkernels.data.tasks import Task
 from bertkernels.errors import InputError
 from bertkernels.training.metrics import classification_metrics, regression_metrics
@@ -72,7 +73,10 @@ class TextClassification(FinetuningTask[LabelledText]):
     def encode(
         self, rows: LabelledText, tokenizer: PreTrainedTokenizerBase, max_length: int, training: bool
     ) -> datasets.Dataset:
-        encoded = tokenizer(rows.firsts, rows.seconds, truncation="longest_first", max_length=max_length)
+        if rows.seconds is None:
+            encoded = tokenizer(rows.firsts, truncation=True, max_length=max_length)
+        else:
+            encoded = pair_features(tokenizer, rows.firsts, rows.seconds, max_length)
         if rows.labels is None:
             return datasets.Dataset.from_dict({**encoded})
         targets = self._task.targets(rows)
