@@ -19,7 +19,7 @@ def whole(tmp_path):
 
 def test_a_whole_folder_is_packed(whole, tmp_path, capsys):
     assert main(["submission", str(whole)]) == 0
-    assert "Complete: 11 files with 425,339 predictions" in capsys.readouterr().out
+    assert "Complete: 11 files with 426,309 predictions" in capsys.readouterr().out
     with zipfile.ZipFile(whole / "submission.zip") as archive:
         assert len(archive.namelist()) == 11
     assert main(["submission", str(whole), "--output", str(tmp_path / "mine.zip")]) == 0
