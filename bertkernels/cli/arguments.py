@@ -1,11 +1,8 @@
 """Flags of the training verbs: dataclasses filled from the command line, a YAML or JSON file, or both."""
 
-import argparse
 import difflib
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
@@ -19,62 +16,32 @@ class _Parser(HfArgumentParser):
     def error(self, message: str) -> None:
         raise InputError(f"{message}; `{self.prog} --help` lists the options")
 
-    def given(self, argv: list[str]) -> dict[str, Any]:
-        """The flags that stand in argv, with their values, also where those are the defaults."""
-        unset = object()
-        empty = argparse.Namespace(**{action.dest: unset for action in self._actions})
-        namespace, _ = self.parse_known_args(argv, empty)
-        return {name: value for name, value in vars(namespace).items() if value is not unset}
-
-    def fill(self, argv: list[str]) -> tuple:
-        """Instances of the dataclasses."""
-        try:
-            *filled, rest = self.parse_args_into_dataclasses(
-                argv, return_remaining_strings=True, look_for_args_file=False
-            )
-        except (ValueError, TypeError) as error:
-            raise InputError(" ".join(str(error).split())) from error
-        if rest:
-            known = [flag for action in self._actions for flag in action.option_strings]
-            close = difflib.get_close_matches(rest[0].split("=")[0], known, n=1)
-            raise InputError(f"unknown option {rest[0]!r}" + (f", did you mean {close[0]}?" if close else ""))
-        return tuple(filled)
-
 
 def parse_arguments(verb: str, description: str, argv: list[str], *dataclasses: type) -> tuple:
     """Instances of the dataclasses, one each. `argv` is flags, or first a file of flags, which later flags override.
 
     Raises InputError for an unknown flag (naming the closest), a wrong value, or a file that cannot be read.
     """
-    return _parser(verb, description, dataclasses).fill(_with_file(argv))
+    argv = expand_file(argv)
+    parser = _Parser(dataclasses, prog=f"bertkernels {verb}", description=description, allow_abbrev=False)
+    try:
+        *filled, rest = parser.parse_args_into_dataclasses(
+            argv, return_remaining_strings=True, look_for_args_file=False
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+    if rest:
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        close = difflib.get_close_matches(rest[0].split("=")[0], known, n=1)
+        raise InputError(f"unknown option {rest[0]!r}" + (f", did you mean {close[0]}?" if close else ""))
+    return tuple(filled)
 
 
-def parse_with_defaults(
-    verb: str,
-    description: str,
-    argv: list[str],
-    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-    *dataclasses: type,
-) -> tuple[tuple, dict[str, Any]]:
-    """As `parse_arguments`, with other defaults for flags that are not in argv (nor in its file).
+def expand_file(argv: list[str]) -> list[str]:
+    """Flags alone: where the first argument is a file of flags, what stands in it comes in its place.
 
-    Args:
-        defaults: (flags that are given, with their values) → the other defaults, by flag.
-
-    Returns:
-        Instances of the dataclasses; the flags that are given.
+    Raises InputError for a file that cannot be read.
     """
-    parser, argv = _parser(verb, description, dataclasses), _with_file(argv)
-    given = parser.given(argv)
-    parser.set_defaults(**defaults(given))
-    return parser.fill(argv), given
-
-
-def _parser(verb: str, description: str, dataclasses: tuple[type, ...]) -> _Parser:
-    return _Parser(dataclasses, prog=f"bertkernels {verb}", description=description, allow_abbrev=False)
-
-
-def _with_file(argv: list[str]) -> list[str]:
     if argv and argv[0].endswith(_FILES) and not argv[0].startswith("-"):
         return [*_flags_of_file(Path(argv[0])), *argv[1:]]
     return argv

@@ -1,10 +1,9 @@
 """`bertkernels finetune`: an encoder on sentences, pairs of them, or questions on texts."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertkernels.cli.arguments import parse_arguments, parse_with_defaults
+from bertkernels.cli.arguments import expand_file, parse_arguments
 
 if TYPE_CHECKING:
     from bertkernels.training.finetune_arguments import FinetuneArguments
@@ -20,13 +19,13 @@ def run(argv: list[str]) -> int:
     """Fine-tunes as the flags say, once or for several tasks and seeds, and prints the evaluation."""
     from bertkernels.data.glue import TRAINED, task_names
     from bertkernels.training.finetune import finetune
-    from bertkernels.training.recipes.apply import list_of
-    from bertkernels.training.recipes.finetuning import RECIPES
+    from bertkernels.training.recipes.finetuning_flags import list_recipes
     from bertkernels.training.series_arguments import chosen_seeds
 
-    series, arguments, training = parse_arguments("finetune", _DESCRIPTION, argv, *_dataclasses())
+    argv = expand_file(argv)
+    series, arguments, training = _parse(argv)
     if series.list_recipes:
-        print(list_of(RECIPES))
+        print(list_recipes())
         return 0
     tasks = task_names(arguments.task_name, TRAINED) if arguments.task_name else [None]
     seeds = chosen_seeds(series, training.seed)
@@ -80,31 +79,24 @@ def _several(
 
 def _with_recipe(argv: list[str]) -> tuple["FinetuneArguments", "FinetuneRunArguments"]:
     """The arguments of a run; its recipe, if any, is printed in full."""
-    from bertkernels.training.recipes.apply import Recipe, describe, fit_batch
-    from bertkernels.training.recipes.finetuning import find_recipe
+    from bertkernels.training.recipes.apply import given_flags
+    from bertkernels.training.recipes.finetuning_flags import recipe_for_run
 
-    recipe: Recipe | None = None
-
-    def defaults(given: Mapping[str, object]) -> Mapping[str, object]:
-        nonlocal recipe
-        recipe = find_recipe(given)
-        return recipe.values if recipe else {}
-
-    filled, given = parse_with_defaults("finetune", _DESCRIPTION, argv, defaults, *_dataclasses())
-    _, arguments, training = filled
-    if recipe is not None:
-        fit_batch(recipe, training, given)
+    series, arguments, training = _parse(argv)
+    if series.recipe is not None:
+        flags, description = recipe_for_run(series.recipe, arguments.task_name, training, given_flags(argv))
         if training.process_index == 0:
-            print(describe(recipe, training, given, arguments), flush=True)
+            print(description, flush=True)
+        _, arguments, training = _parse([*flags, *argv])
     return arguments, training
 
 
-def _dataclasses() -> tuple[type, ...]:
+def _parse(argv: list[str]) -> tuple:
     from bertkernels.training.finetune_arguments import FinetuneArguments
     from bertkernels.training.series_arguments import SeriesArguments
     from bertkernels.training.training_arguments import FinetuneRunArguments
 
-    return SeriesArguments, FinetuneArguments, FinetuneRunArguments
+    return parse_arguments("finetune", _DESCRIPTION, argv, SeriesArguments, FinetuneArguments, FinetuneRunArguments)
 
 
 def _print_metrics(metrics: dict[str, object]) -> None:

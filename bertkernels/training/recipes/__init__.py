@@ -1,1 +1,1 @@
-"""Published hyper-parameters under a name."""
+"""Published hyper-parameters by name."""

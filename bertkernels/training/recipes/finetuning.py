@@ -1,43 +1,40 @@
 """The published fine-tunings, by system, size and task: `bertkernels finetune --recipe NAME`."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field
 
-from bertkernels.data.glue import TRAINED, glue_task
-from bertkernels.errors import InputError
-from bertkernels.training.recipes.apply import Recipe, make_room, select
+from bertkernels.data.glue import TRAINED
 
 Values = Mapping[str, object]
-_BATCH = "batch"  # among a task's values, examples in a step
 
 
-def find_recipe(given: Mapping[str, object]) -> Recipe | None:
-    """The recipe that the given flags ask for, with the values of their task and without those that they leave no room
-    for. Raises InputError for an unknown one, and where it has no values for the task."""
-    name, task = given.get("recipe"), given.get("task_name")
-    if name is None:
-        return None
-    recipe, tasks = select(RECIPES, name), _TASKS[name]
-    key = task if task is None or task in tasks else _glue_name(task)
-    values = {**recipe.values, **tasks.get(key, {})}
-    if "learning_rate" not in values:
-        raise InputError(f"--recipe {name} is for --task_name {', '.join(tasks)}")
-    recipe = replace(recipe, batch=values.pop(_BATCH, recipe.batch), values=values)
-    return make_room(recipe, given)
+@dataclass(frozen=True)
+class FinetuningRecipe:
+    """Values of flags, and where they are from.
 
+    Attributes:
+        what: one line for the list of recipes.
+        source: publication and released code.
+        batch: examples in a step, over all processes and accumulated batches.
+        values: by flag, of every task.
+        tasks: by task, what differs: flags, and `batch`.
+        notes: by flag, what is to be said of its value.
+    """
 
-def _glue_name(task: str) -> str:
-    try:
-        return glue_task(task).folder
-    except InputError:
-        return task  # of another kind
+    name: str
+    what: str
+    source: str
+    batch: int
+    values: Values
+    tasks: Mapping[str, Values] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 _COMMON = {"max_grad_norm": 1.0, "max_seq_length": 128}
 _BERT_ADAM = {"optimizer": "bert_adam", "adam_epsilon": 1e-6, "weight_decay": 0.01, "bert_schedule": True}
 
 
-def _electra(name: str, source: str, learning_rate: float, runs: str) -> tuple[Recipe, dict[str, Values]]:
+def _electra(name: str, source: str, learning_rate: float, runs: str) -> FinetuningRecipe:
     """ELECTRA's released fine-tuning code, which ConvBERT and LV-BERT took over."""
     values = {
         "learning_rate": learning_rate,
@@ -61,12 +58,12 @@ def _electra(name: str, source: str, learning_rate: float, runs: str) -> tuple[R
     what = (
         f"{name} on GLUE and questions: 3 epochs (STS-B, RTE 10; questions 2), rates falling by 0.8 from layer to layer"
     )
-    return Recipe(name, what, f"{source} and its released code", values, 32, notes), tasks
+    return FinetuningRecipe(name, what, f"{source} and its released code", 32, values, tasks, notes)
 
 
 def _efficientbert(
     name: str, what: str, learning_rate: float, epochs: float, tasks: dict[str, Values]
-) -> tuple[Recipe, dict[str, Values]]:
+) -> FinetuningRecipe:
     values = {
         "learning_rate": learning_rate,
         "num_train_epochs": epochs,
@@ -77,7 +74,7 @@ def _efficientbert(
         "best_on_dev": True,
         "seed": 42,
     }
-    return Recipe(name, what, "Dong et al. 2021 and its released code", values, 32), tasks
+    return FinetuningRecipe(name, what, "Dong et al. 2021 and its released code", 32, values, tasks)
 
 
 def _students() -> dict[str, Values]:
@@ -86,7 +83,7 @@ def _students() -> dict[str, Values]:
     return {**often, "CoLA": {**often["CoLA"], "num_train_epochs": 50.0}}
 
 
-def _analysis(size: str, mnli: Values, qqp: Values) -> tuple[Recipe, dict[str, Values]]:
+def _analysis(size: str, mnli: Values, qqp: Values) -> FinetuningRecipe:
     """Steps in place of epochs, and a row of its own for each task."""
     name = f"investigate-bert-{size}"
     values = {**_BERT_ADAM, **_COMMON}
@@ -102,14 +99,14 @@ def _analysis(size: str, mnli: Values, qqp: Values) -> tuple[Recipe, dict[str, V
         "WNLI": _row(8, 2e-5, 800, 200),
     }
     source = "Zhao et al. 2021 (arXiv 2101.04547) and its released scripts"
-    return Recipe(name, f"BERT-{size} on GLUE, in steps by task, without choosing a model", source, values), tasks
+    return FinetuningRecipe(name, f"BERT-{size} on GLUE, in steps by task, the last model", source, 32, values, tasks)
 
 
 def _row(batch: int, learning_rate: float, max_steps: int, warmup_steps: int) -> Values:
-    return {_BATCH: batch, "learning_rate": learning_rate, "max_steps": max_steps, "warmup_steps": float(warmup_steps)}
+    return {"batch": batch, "learning_rate": learning_rate, "max_steps": max_steps, "warmup_steps": float(warmup_steps)}
 
 
-def _all() -> Iterator[tuple[Recipe, dict[str, Values]]]:
+def _all() -> Iterator[FinetuningRecipe]:
     electra, convbert = "Clark et al. 2020 (arXiv 2003.10555)", "Jiang et al. 2020 (arXiv 2008.02496)"
     lvbert = "Yu et al. 2021 (arXiv 2106.11740)"
     ten = "reported scores are medians of ten such runs: --num_seeds 10"
@@ -142,11 +139,10 @@ def _all() -> Iterator[tuple[Recipe, dict[str, Values]]]:
         "weight_decay": "the released code's default",
     }
     what = "the model that BERT-of-Theseus compresses, on GLUE: 4 epochs"
-    yield Recipe("theseus-predecessor", what, source, predecessor, 32, notes), {"QNLI": {"max_seq_length": 256}}
+    longer = {"QNLI": {"max_seq_length": 256}}
+    yield FinetuningRecipe("theseus-predecessor", what, source, 32, predecessor, longer, notes)
     yield _analysis("small", _row(128, 3e-5, 10_000, 1000), _row(128, 5e-5, 14_000, 1000))
     yield _analysis("base", _row(96, 3e-5, 12_000, 1200), _row(96, 5e-5, 19_000, 1900))
 
 
-_ALL = list(_all())
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe, _ in _ALL}
-_TASKS: dict[str, dict[str, Values]] = {recipe.name: tasks for recipe, tasks in _ALL}
+RECIPES: dict[str, FinetuningRecipe] = {recipe.name: recipe for recipe in _all()}
