@@ -15,7 +15,7 @@ from bertkernels.data.tasks import (
     hub_to_predict,
 )
 from bertkernels.errors import InputError
-from bertkernels.training.finetune_arguments import FinetuneArguments
+from bertkernels.training.finetune_arguments import FinetuneArguments, TaskArguments
 from bertkernels.training.predict_arguments import PredictArguments
 from bertkernels.training.tasks.question_answering import QUESTION_TASKS, prediction_task, question_task
 from bertkernels.training.tasks.task import FinetuningTask
@@ -62,8 +62,8 @@ def _classification(arguments: FinetuneArguments) -> Task:
     double = arguments.double_unordered
     if arguments.glue_dir:
         return glue_folder_task(arguments.glue_dir, arguments.task_name, double)
-    if arguments.task_name:
-        return glue_hub_task(arguments.dataset_name, arguments.task_name, double)
+    if (name := _glue_on_the_hub(arguments)) is not None:
+        return glue_hub_task(arguments.dataset_name, name, double)
     if arguments.text_source:
         task = builtin_library_task()
     elif arguments.dataset_name:
@@ -88,6 +88,13 @@ def _to_predict(arguments: PredictArguments) -> Task:
                 f"--task_name {arguments.task_name} goes with --glue_dir or --dataset_name {HUB_NAMES[-1]}"
             )
         return files_to_predict(arguments.test_file, columns)
-    if arguments.task_name:
-        return glue_hub_to_predict(arguments.dataset_name, arguments.task_name)
+    if (name := _glue_on_the_hub(arguments)) is not None:
+        return glue_hub_to_predict(arguments.dataset_name, name)
     return hub_to_predict(arguments.dataset_name, arguments.dataset_config_name, columns)
+
+
+def _glue_on_the_hub(arguments: TaskArguments) -> str | None:
+    """The task of GLUE's that is asked of the hub, by either flag: its labels there have other names and orders."""
+    if arguments.task_name is not None or arguments.dataset_name not in HUB_NAMES:
+        return arguments.task_name
+    return arguments.dataset_config_name
