@@ -79,7 +79,8 @@ def test_several_tasks_and_seeds(glue_flags, tmp_path, capsys):
     assert main(command) == 0
     output = capsys.readouterr().out
     assert output.count("Recipe electra-small") == 4  # before each run
-    table = output[output.index("task  metric") :].splitlines()
+    lines = output.splitlines()
+    table = lines[next(number for number, line in enumerate(lines) if line.split()[:2] == ["task", "metric"]) :]
     assert [line.split()[0] for line in table[:4]] == ["task", "CoLA", "RTE", "average"]
     assert table[1].split()[-1] == "2"
     folder = tmp_path / "run"

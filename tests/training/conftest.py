@@ -96,6 +96,7 @@ def tiny_classifier(tmp_path):
         tokenizer_from_vocabulary(vocabulary).save_pretrained(tmp_path / name)
         sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
         config = BertConfig(**sizes, vocab_size=len(vocabulary), **config)
+        torch.manual_seed(0)
         BertForSequenceClassification(config).save_pretrained(tmp_path / name)
         return str(tmp_path / name)
 

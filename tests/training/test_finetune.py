@@ -69,7 +69,9 @@ def test_it_learns_saves_and_reports(encoder, files, run_arguments, tmp_path, ca
     assert "train 160, dev 60" in capsys.readouterr().out
     assert result.metrics["eval_accuracy"] > 0.95 > result.metrics["eval_majority_accuracy"] + 0.3
     assert result.main_metric == "accuracy"
-    assert json.loads((result.output_dir / "all_results.json").read_text()) == result.metrics
+    main = {"main_metric": "accuracy", "main_score": result.metrics["eval_accuracy"]}
+    assert json.loads((result.output_dir / "all_results.json").read_text()) == result.metrics | main
+    assert result.main_score == result.metrics["eval_accuracy"]
     evaluated = json.loads((result.output_dir / "eval_results.json").read_text())
     assert evaluated.items() <= result.metrics.items()
     assert {"eval_accuracy", "eval_f1", "eval_mcc", "eval_loss"} <= set(evaluated)

@@ -47,7 +47,7 @@ def _read(path):
 def test_fine_tuned_labels_come_out_as_words(tmp_path, arguments, tiny_classifier):
     """The whole way: fine-tune on a file, predict another, whose labels are not looked at."""
     train = tmp_path / "train.tsv"
-    train.write_text("text\tlabel\n" + "a good row\tup\na bad row\tdown\n" * 40)
+    train.write_text("text\tlabel\n" + "a good row\tup\na bad row\tdown\ngood row\tup\nbad row\tdown\n" * 20)
     run = FinetuneRunArguments(
         output_dir=str(tmp_path / "fine"),
         max_steps=60,
