@@ -74,8 +74,8 @@ def convert_huggingface(folder: str | Path, part: str | None = None, padding: st
 
     Args:
         folder: as `save_pretrained` writes it; safetensors, or PyTorch's files without executing anything in them.
-        part: "encoder", "masked_lm", "discriminator" (ELECTRA's head), "classifier", "token_classifier" or "multiple_choice";
-            None: what the folder's `architectures` names, else the head that is there.
+        part: "encoder", "masked_lm", "discriminator" (ELECTRA's head), "classifier", "token_classifier" or
+            "multiple_choice"; None: what the folder's `architectures` names, else the head that is there.
         padding: as EncoderConfig; None: "reference" for ConvBERT, where padding takes part in convolutions as in
             Hugging Face's, "exact" for the others, whose real tokens do not see padding either way.
 
