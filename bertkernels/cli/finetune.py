@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = (
     "Fine-tunes an encoder on classification or regression of text, question answering, tagging of words or multiple "
-    "choice. Options may also stand in a file. Several tasks of GLUE and several seeds make several runs, each in a folder of its own."
+    "choice. Options may also stand in a file. Several tasks of GLUE and several seeds make several runs, each in a "
+    "folder of its own."
 )
 
 

@@ -14,9 +14,9 @@ from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.training.finetune import finetune
 from bertkernels.training.finetune_arguments import FinetuneArguments
-from bertkernels.training.finetuning_trainer import FinetuningTrainer
-from bertkernels.training.tasks.multiple_choice import ChoiceCollator, prediction_task
-from bertkernels.training.tasks.task import Split
+from bertkernels.training.predict import predict
+from bertkernels.training.predict_arguments import PredictArguments
+from bertkernels.training.tasks.multiple_choice import ChoiceCollator
 from bertkernels.training.training_arguments import FinetuneRunArguments
 
 GOOD, BAD, REST = ("fast", "small", "kept"), ("slow", "large", "until"), ("the", "kernel", "is", "one")
@@ -87,7 +87,7 @@ def test_it_learns_saves_and_reports(encoder, files, run_arguments, capsys):
     with torch.no_grad():
         scores = model(**{name: values[None] for name, values in found.items()}).logits
     assert scores.shape == (1, 2) and scores.argmax() == 1
-    lines = (result.output_dir / "predictions.tsv").read_text().splitlines()
+    lines = (result.output_dir / "dev_predictions.tsv").read_text().splitlines()
     assert lines[0] == "id\tanswer" and len(lines) == 41
 
 
@@ -121,24 +121,22 @@ def test_race_and_predictions_without_answers(encoder, run_arguments, tmp_path):
     )
     result = finetune(arguments, run_arguments(max_steps=30, learning_rate=3e-3))
     assert result.metrics["eval_accuracy"] == 1.0
-    evaluated = (result.output_dir / "predictions.tsv").read_text()
+    evaluated = (result.output_dir / "dev_predictions.tsv").read_text()
     assert evaluated.splitlines()[1:3] == ["high0.txt-0\tA", "high0.txt-1\tB"]
 
     for path in (tmp_path / "race" / "high").iterdir():
         content = json.loads(path.read_text())
         path.write_text(json.dumps({key: value for key, value in content.items() if key != "answers"}))
-    tokenizer = AutoTokenizer.from_pretrained(result.output_dir)
-    task = prediction_task("race", folder)
-    split = Split(task.test["test"], task.encode(task.test["test"], tokenizer, 12, training=False))
-    trainer = FinetuningTrainer(
-        model=AutoModelForMultipleChoice.from_pretrained(result.output_dir),
-        args=run_arguments(),
-        task=task,
-        evaluation={},
-        data_collator=task.collator(tokenizer, 12, few_widths=False),
-        processing_class=tokenizer,
+    arguments = PredictArguments(
+        model_name_or_path=str(result.output_dir),
+        task_name="race",
+        test_file=folder,
+        output_dir=str(tmp_path / "out"),
+        max_seq_length=12,
+        use_cpu=True,
+        disable_tqdm=True,
     )
-    [path] = task.write_predictions(tmp_path / "out", "test", split, trainer.outputs(split))
+    [path] = predict(arguments)
     assert path.read_text() == evaluated
 
 

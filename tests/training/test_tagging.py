@@ -26,11 +26,10 @@ from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.training.finetune import finetune
 from bertkernels.training.finetune_arguments import FinetuneArguments
-from bertkernels.training.finetuning_trainer import FinetuningTrainer
+from bertkernels.training.predict import predict
+from bertkernels.training.predict_arguments import PredictArguments
 from bertkernels.training.tag_metrics import span_metrics
-from bertkernels.training.tagging_arguments import TaggingArguments
 from bertkernels.training.tasks.select import select_task
-from bertkernels.training.tasks.tagging import prediction_task
 from bertkernels.training.tasks.task import Split
 from bertkernels.training.training_arguments import FinetuneRunArguments
 
@@ -135,12 +134,12 @@ def test_it_learns_saves_and_reports(encoder, files, run_arguments, tmp_path, sc
     ]  # fmt: skip
 
     # the predictions are the file with a column more, and say what the metrics say
-    written = read_conll(result.output_dir / "predictions.txt")
+    written = read_conll(result.output_dir / "dev_predictions.txt")
     given = read_conll(tmp_path / "dev.txt")
     assert [[row[:-1] for row in one.columns] for one in written.sentences] == [one.columns for one in given.sentences]
     found = span_metrics([spans(one.tags) for one in given.sentences], [spans(one.tags) for one in written.sentences])
     assert found["f1"] == result.metrics["eval_f1"]
-    by_type = json.loads((result.output_dir / "by_type.json").read_text())
+    by_type = json.loads((result.output_dir / "dev_by_type.json").read_text())
     assert set(by_type) == {"COL", "THING"} and by_type["COL"]["support"] > 10
 
 
@@ -154,7 +153,7 @@ def test_what_is_learned_is_written_back(encoder, files, tmp_path, scheme, learn
     split = Split(rows, task.encode(rows, AutoTokenizer.from_pretrained(encoder()), length, training=False))
     assert (len(split.features) > len(rows)) == (length == 8)
     assert task.metrics(split, oracle(task, split)) == {"accuracy": 1.0, "precision": 1.0, "recall": 1.0, "f1": 1.0}
-    [path] = task.write_predictions(tmp_path / "out", "dev", split, oracle(task, split))
+    [path] = task.write_predictions(tmp_path, "dev", split, oracle(task, split))
     lines, wanted = path.read_text().splitlines(), (tmp_path / "dev.txt").read_text().splitlines()
     assert lines == [f"{line} {line.split()[-1]}" if line else "" for line in wanted]
 
@@ -174,7 +173,7 @@ def test_plain_tags(encoder, files, run_arguments, tmp_path):
     flags = files() | {"task_name": "pos", "label_column_index": 1}
     result = finetune(FinetuneArguments(model_name_or_path=encoder(), **flags), run_arguments(max_steps=3))
     assert result.main_metric == "accuracy" and result.metrics["eval_accuracy"] == 1.0  # there is one kind of word
-    assert "eval_f1" not in result.metrics and not (result.output_dir / "by_type.json").exists()
+    assert "eval_f1" not in result.metrics and not (result.output_dir / "dev_by_type.json").exists()
 
 
 def test_json_lines(encoder, run_arguments, tmp_path):
@@ -183,31 +182,30 @@ def test_json_lines(encoder, run_arguments, tmp_path):
     path = str(tmp_path / "a.jsonl")
     arguments = FinetuneArguments(model_name_or_path=encoder(), task_name="ner", train_file=path, validation_file=path)
     result = finetune(arguments, run_arguments())
-    assert (result.output_dir / "predictions.txt").read_text().startswith("the\tO\t")
+    assert (result.output_dir / "dev_predictions.txt").read_text().startswith("the\tO\t")
 
 
 def test_words_without_tags_are_predicted(encoder, files, run_arguments, tmp_path):
     trained = finetune(FinetuneArguments(model_name_or_path=encoder(), **files()), run_arguments(max_steps=20))
-    model = AutoModelForTokenClassification.from_pretrained(trained.output_dir)
-    tokenizer = AutoTokenizer.from_pretrained(trained.output_dir)
     plain = [line.rsplit(" ", 1)[0] for line in (tmp_path / "dev.txt").read_text().splitlines()]
     (tmp_path / "test.txt").write_text("\n".join(plain) + "\n")
-    labels = list(model.config.id2label.values())
-    task = prediction_task("chunk", str(tmp_path / "test.txt"), TaggingArguments(), labels)
-    split = Split(task.test["test"], task.encode(task.test["test"], tokenizer, 64, training=False))
-    trainer = FinetuningTrainer(
-        model=model,
-        args=run_arguments(),
-        task=task,
-        evaluation={},
-        data_collator=task.collator(tokenizer, 64, few_widths=False),
-        processing_class=tokenizer,
+    arguments = PredictArguments(
+        model_name_or_path=str(trained.output_dir),
+        task_name="chunk",
+        test_file=str(tmp_path / "test.txt"),
+        output_dir=str(tmp_path / "out"),
+        use_cpu=True,
+        disable_tqdm=True,
     )
-    [path] = task.write_predictions(tmp_path / "out", "test", split, trainer.outputs(split))
-    evaluated = (trained.output_dir / "predictions.txt").read_text().splitlines()
-    assert [line.split()[0::2] for line in path.read_text().splitlines()] == [
-        [row.split()[0], row.split()[3]] if row else [] for row in evaluated
-    ]
+    [path] = predict(arguments)
+    assert path.name == "test_predictions.txt"
+    evaluated = (trained.output_dir / "dev_predictions.txt").read_text().splitlines()
+    assert any("B-" in row.rsplit(" ", 1)[-1] for row in evaluated)
+    assert [line.split()[0::2] for line in path.read_text().splitlines()] == [row.split()[0::3] for row in evaluated]
+    with pytest.raises(InputError, match="test_predictions.txt is there already"):
+        predict(arguments)
+    with pytest.raises(InputError, match="--task_name chunk needs --test_file"):
+        predict(replace(arguments, test_file=None, overwrite_output_dir=True))
 
 
 def test_tags_out_of_order_are_counted_and_named(files, tmp_path, caplog):

@@ -88,16 +88,11 @@ class MultipleChoice(FinetuningTask[ChoiceQuestions]):
     def write_predictions(
         self, folder: Path, name: str, split: Split[ChoiceQuestions], outputs: EvalPrediction
     ) -> list[Path]:
-        """`predictions.tsv`: id, and the choice's number or letter as the set writes it.
-
-        Its name begins with `name` where the task has several splits.
-        """
-        prefix = f"{name}_" if len(self.evaluation) + len(self.test) > 1 else ""
+        """`NAME_predictions.tsv`: id, and the choice's number or letter as the set writes it."""
         lines = ["id\tanswer"]
         for question, choice in zip(split.rows.questions, _best(outputs).tolist(), strict=True):
             lines.append(f"{question.id}\t{question.names[choice]}")
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{prefix}predictions.tsv"
+        path = folder / f"{name}_predictions.tsv"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
         return [path]
 
@@ -136,7 +131,7 @@ def choice_task(arguments: FinetuneArguments) -> MultipleChoice:
     return MultipleChoice(name, train, evaluation)
 
 
-def prediction_task(name: str, test_file: str) -> MultipleChoice:
+def choices_to_predict(name: str, test_file: str) -> MultipleChoice:
     """The task of answering the questions in a file or folder, whose answers need not be known."""
     return MultipleChoice(name, test={"test": read_choices(test_file, labelled=False)})
 

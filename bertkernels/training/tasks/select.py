@@ -23,7 +23,7 @@ from bertkernels.training.tasks.tagging import TAGGING_TASKS, tagging_task, word
 from bertkernels.training.tasks.task import FinetuningTask
 from bertkernels.training.tasks.text_classification import TextClassification
 
-_WITH_FILES = (*QUESTION_TASKS, *TAGGING_TASKS, *CHOICE_TASKS)  # tasks of their own that are none of GLUE's
+OTHER_TASKS = (*QUESTION_TASKS, *TAGGING_TASKS, *CHOICE_TASKS)  # that are none of GLUE's
 
 
 def select_task(arguments: FinetuneArguments) -> FinetuningTask:
@@ -40,7 +40,7 @@ def select_task(arguments: FinetuneArguments) -> FinetuningTask:
 
 def select_prediction(arguments: PredictArguments) -> FinetuningTask:
     """Reads the rows to predict. Raises InputError as `select_task`."""
-    if arguments.task_name in _WITH_FILES and arguments.test_file is None:
+    if arguments.task_name in OTHER_TASKS and arguments.test_file is None:
         raise InputError(f"--task_name {arguments.task_name} needs --test_file")
     if arguments.task_name in QUESTION_TASKS:
         return prediction_task(arguments.task_name, arguments.test_file, arguments)
@@ -59,7 +59,7 @@ def _check(arguments: FinetuneArguments) -> None:
         arguments.task_name is not None and arguments.glue_dir is None and arguments.dataset_name is None
     ):
         raise InputError(
-            f"--glue_dir and --task_name go together, unless the task is one of {', '.join(_WITH_FILES)} or "
+            f"--glue_dir and --task_name go together, unless the task is one of {', '.join(OTHER_TASKS)} or "
             f"--dataset_name is {HUB_NAMES[-1]}"
         )
     if arguments.squad_dir is not None:

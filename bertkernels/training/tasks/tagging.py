@@ -21,7 +21,7 @@ from bertkernels.data.tag_features import IGNORED, tag_features
 from bertkernels.data.tagged_text import TaggedText, read_tagged_hub, read_tagged_records
 from bertkernels.data.tags import all_tags, detect_scheme, illegal, marks_spans, span_tags, spans
 from bertkernels.errors import InputError
-from bertkernels.training.finetune_arguments import FinetuneArguments
+from bertkernels.training.finetune_arguments import FinetuneArguments, TaskArguments
 from bertkernels.training.tag_metrics import span_metrics, span_metrics_by_type
 from bertkernels.training.tagging_arguments import TaggingArguments
 from bertkernels.training.tasks.padding import padding_arguments
@@ -44,7 +44,7 @@ class Tagging(FinetuningTask[TaggedText]):
         name: one of TAGGING_TASKS.
         labels: the tags that the model tells apart, in the order of their ids, in `scheme`.
         scheme: of the model's tags; "plain": they mark no spans.
-        file_scheme: the one that predictions are written in.
+        file_scheme: the one that predictions are written in, but plain ones.
     """
 
     auto_model = AutoModelForTokenClassification
@@ -64,7 +64,6 @@ class Tagging(FinetuningTask[TaggedText]):
         self.evaluation, self.test = evaluation or {}, test or {}
         self.metric = "accuracy" if scheme == "plain" else "f1"
         self._scheme, self._file_scheme = scheme, file_scheme
-        self._number_of = {label: number for number, label in enumerate(labels)}
 
     def describe(self) -> str:
         if self._scheme == "plain":
@@ -74,7 +73,11 @@ class Tagging(FinetuningTask[TaggedText]):
 
     def configure(self, config: PreTrainedConfig) -> None:
         config.id2label = dict(enumerate(self.labels))
-        config.label2id = dict(self._number_of)
+        config.label2id = {label: number for number, label in enumerate(self.labels)}
+
+    def adopt(self, config: PreTrainedConfig) -> None:
+        self.labels = [config.id2label[number] for number in range(config.num_labels)]
+        self._scheme = detect_scheme([self.labels]) if all(map(marks_spans, self.labels)) else "plain"
 
     def first(self, rows: TaggedText, count: int) -> TaggedText:
         return rows.first(count)
@@ -82,8 +85,11 @@ class Tagging(FinetuningTask[TaggedText]):
     def encode(
         self, rows: TaggedText, tokenizer: PreTrainedTokenizerBase, max_length: int, training: bool
     ) -> datasets.Dataset:
-        known = all(sentence.tags is not None for sentence in rows.sentences)
-        labels = [self._targets(sentence.tags) for sentence in rows.sentences] if known else None
+        if rows.sentences[0].tags is None:
+            return tag_features(rows, tokenizer, max_length)
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        learned = (self._learned(sentence.tags) for sentence in rows.sentences)
+        labels = [[numbers.get(tag, IGNORED) for tag in tags] for tags in learned]
         return tag_features(rows, tokenizer, max_length, labels)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, max_length: int, few_widths: bool) -> Callable:
@@ -103,38 +109,34 @@ class Tagging(FinetuningTask[TaggedText]):
         return {"majority_accuracy": max(counts.values()) / counts.total()}
 
     def write_evaluation(self, folder: Path, name: str, split: Split[TaggedText], outputs: EvalPrediction) -> None:
-        """The predictions, and of spans `by_type.json`: precision, recall, F1 and number of each type."""
+        """The predictions, and of spans `NAME_by_type.json`: precision, recall, F1 and number of each type."""
         self.write_predictions(folder, name, split, outputs)
         if self._scheme == "plain":
             return
         true = [spans(sentence.tags) for sentence in split.rows.sentences]
         found = map(spans, self._file_tags(split, outputs))
         content = json.dumps(span_metrics_by_type(true, found), indent=2)
-        Path(folder, f"{self._prefix(name)}by_type.json").write_text(content + "\n", encoding="utf-8")
+        Path(folder, f"{name}_by_type.json").write_text(content + "\n", encoding="utf-8")
 
     def write_predictions(
         self, folder: Path, name: str, split: Split[TaggedText], outputs: EvalPrediction
     ) -> list[Path]:
-        """`predictions.txt`: the lines that were read with the found tag in a column more, in the file's scheme.
+        """`NAME_predictions.txt`: the lines that were read with the found tag in a column more, as conlleval takes them.
 
-        Its name begins with `name` where the task has several splits. (conlleval reads such a file.)
+        Tags are in the training file's scheme; for a model that is only predicted with, as `words_to_predict` says.
         """
         separator = split.rows.separator
         lines = []
         for sentence, tags in zip(split.rows.sentences, self._file_tags(split, outputs), strict=True):
             lines += [separator.join([*fields, tag]) for fields, tag in zip(sentence.columns, tags, strict=True)]
             lines.append("")
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self._prefix(name)}predictions.txt"
+        path = folder / f"{name}_predictions.txt"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
         return [path]
 
-    def _prefix(self, name: str) -> str:
-        return f"{name}_" if len(self.evaluation) + len(self.test) > 1 else ""
-
-    def _targets(self, tags: list[str]) -> list[int]:
-        learned = tags if self._scheme == "plain" else span_tags(spans(tags), len(tags), self._scheme)
-        return [self._number_of.get(tag, IGNORED) for tag in learned]
+    def _learned(self, tags: list[str]) -> list[str]:
+        """A file's tags in the model's scheme."""
+        return tags if self._scheme == "plain" else span_tags(spans(tags), len(tags), self._scheme)
 
     def _file_tags(self, split: Split[TaggedText], outputs: EvalPrediction) -> list[list[str]]:
         """The tags found, by sentence."""
@@ -144,7 +146,7 @@ class Tagging(FinetuningTask[TaggedText]):
         places = zip(split.features["sentence"], split.features["word_positions"], strict=True)
         for window, (sentence, positions) in enumerate(places):
             found[sentence] += [self.labels[number] for number in best[window, positions].tolist()]
-        if self._scheme == "plain":
+        if "plain" in (self._scheme, self._file_scheme):
             return found
         return [span_tags(spans(tags), len(tags), self._file_scheme) for tags in found]
 
@@ -178,15 +180,13 @@ def tagging_task(arguments: FinetuneArguments) -> Tagging:
     return Tagging(name, all_tags(types, scheme), scheme, file_scheme, train, evaluation)
 
 
-def prediction_task(name: str, test_file: str, arguments: TaggingArguments, labels: list[str]) -> Tagging:
-    """The task of tagging the words in a file, which need have no tags, by a model with these labels.
+def words_to_predict(name: str, test_file: str, arguments: TaskArguments) -> Tagging:
+    """The task of tagging the words in a file, which need have no tags; what tags there are, the model will tell.
 
-    Predictions that mark spans are written as --tag_scheme says, else in iob2.
+    Those that mark spans are written as --tag_scheme says, else in iob2.
     """
-    test = {"test": _read(test_file, arguments, None, None, labelled=False)}
-    if not all(map(marks_spans, labels)):
-        return Tagging(name, labels, "plain", "plain", test=test)
-    return Tagging(name, labels, detect_scheme([labels]), arguments.tag_scheme or "iob2", test=test)
+    text = _read(test_file, arguments, arguments.sentence1_column, None, labelled=False)
+    return Tagging(name, [], _SCHEMES[name], arguments.tag_scheme or "iob2", test={"test": text})
 
 
 def _read_all(arguments: FinetuneArguments) -> tuple[TaggedText, dict[str, TaggedText]]:
