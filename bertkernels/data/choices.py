@@ -14,7 +14,7 @@ from bertkernels.errors import InputError
 
 _ENDING = re.compile(r"ending(\d+)")
 _ANSWER_NAMES = ("label", "answer", "answerKey")
-_BLANK = "_"  # where the answer belongs in a question of RACE's
+_BLANK = re.compile(r"(?<!\w)_+(?!\w)")  # where the answer belongs in a question of RACE's
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,9 @@ def _letters(choices: list[str]) -> list[str]:
 
 
 def _joined(question: str, answers: list[str]) -> list[str]:
-    if _BLANK in question:
-        return [question.replace(_BLANK, answer) for answer in answers]
+    parts = _BLANK.split(question)
+    if len(parts) > 1:
+        return [answer.join(parts) for answer in answers]
     return [f"{question} {answer}" for answer in answers]
 
 

@@ -63,6 +63,18 @@ def test_race_in_a_folder_and_in_lines(write, tmp_path):
     assert found[0].answer == 1 and found[0].choices == ["y p", "y q"]
 
 
+def test_blanks_stand_for_answers(write):
+    texts = {}
+    for question in ("He likes _.", "_ and ___ ?", "What is snake_case"):
+        row = {"context": "c", "question": question, "choices": ["x", "\\1"], "label": 0}
+        texts[question] = read_choices(write("rows.jsonl", json.dumps(row) + "\n")).questions[0].choices
+    assert list(texts.values()) == [
+        ["He likes x.", "He likes \\1."],
+        ["x and x ?", "\\1 and \\1 ?"],
+        ["What is snake_case x", "What is snake_case \\1"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "context", "texts", "answer"),
     [

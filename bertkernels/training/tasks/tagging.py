@@ -121,7 +121,7 @@ class Tagging(FinetuningTask[TaggedText]):
     def write_predictions(
         self, folder: Path, name: str, split: Split[TaggedText], outputs: EvalPrediction
     ) -> list[Path]:
-        """`NAME_predictions.txt`: the lines that were read with the found tag in a column more, as conlleval takes them.
+        """`NAME_predictions.txt`: the lines that were read with the found tag in a column more, as conlleval takes it.
 
         Tags are in the training file's scheme; for a model that is only predicted with, as `words_to_predict` says.
         """
