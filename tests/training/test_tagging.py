@@ -79,7 +79,9 @@ def encoder(tmp_path):
         sizes = {"vocab_size": len(words), "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
         theirs = {"num_hidden_layers": 1}
         makers = {
-            "ours": lambda: EncoderModel(EncoderConfig(**sizes, plan="mixed ffn", initializer_range=0.1)),
+            "ours": lambda: EncoderModel(
+                EncoderConfig(**sizes, plan="2*(mixed ffn)", initializer_range=0.1, hidden_dropout_prob=0.0)
+            ),
             "bert": lambda: BertModel(BertConfig(**sizes, **theirs)),
             "electra": lambda: ElectraModel(ElectraConfig(**sizes, **theirs, embedding_size=32)),
             "convbert": lambda: ConvBertModel(ConvBertConfig(**sizes, **theirs, embedding_size=32, pad_token_id=0)),
@@ -120,12 +122,12 @@ def oracle(task, split):
 @pytest.mark.parametrize("scheme", ["bioes", "iob2"])
 def test_it_learns_saves_and_reports(encoder, files, run_arguments, tmp_path, scheme, capsys):
     arguments = FinetuneArguments(model_name_or_path=encoder(), max_seq_length=20, tag_scheme=scheme, **files())
-    result = finetune(arguments, run_arguments(max_steps=100, learning_rate=1e-2))
+    result = finetune(arguments, run_arguments(max_steps=200, learning_rate=5e-3))
     assert f"COL, THING; {scheme}, files iob2" in capsys.readouterr().out
     assert result.main_metric == "f1" and result.metrics["eval_f1"] > 0.9
     assert result.metrics["eval_accuracy"] > result.metrics["eval_majority_accuracy"] + 0.3
     assert {"eval_precision", "eval_recall", "eval_loss"} <= set(result.metrics)
-    assert json.loads((result.output_dir / "all_results.json").read_text()) == result.metrics
+    assert result.metrics.items() <= json.loads((result.output_dir / "all_results.json").read_text()).items()
 
     model = AutoModelForTokenClassification.from_pretrained(result.output_dir)
     prefixes = "BIES" if scheme == "bioes" else "BI"
