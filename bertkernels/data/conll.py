@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bertkernels.data.corpus import open_text
+from bertkernels.data.compressed import open_text
 from bertkernels.data.tagged_text import TaggedSentence, TaggedText
 from bertkernels.errors import InputError
 
