@@ -1,4 +1,4 @@
-"""`bertkernels finetune`: an encoder on sentences, pairs of them, or questions on texts."""
+"""`bertkernels finetune`: an encoder on sentences, pairs of them, questions on texts, words or choices."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from bertkernels.training.training_arguments import FinetuneRunArguments
 
 _DESCRIPTION = (
-    "Fine-tunes an encoder on classification or regression of text or on question answering. Options may also stand in "
-    "a file. Several tasks of GLUE and several seeds make several runs, each in a folder of its own."
+    "Fine-tunes an encoder on classification or regression of text, question answering, tagging of words or multiple "
+    "choice. Options may also stand in a file. Several tasks of GLUE and several seeds make several runs, each in a "
+    "folder of its own."
 )
 
 

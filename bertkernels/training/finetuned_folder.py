@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bertkernels.data.glue import TASKS, glue_task
 from bertkernels.errors import InputError
+from bertkernels.training.tasks.select import OTHER_TASKS
 
 RESULTS = "all_results.json"
 BEST_MODEL = "best_model"  # in the results of many seeds: the best one's folder, seen from theirs
@@ -26,7 +27,7 @@ def finetuned_folder(name_or_path: str, task: str | None) -> str:
         best = json.loads(results.read_text(encoding="utf-8")).get(BEST_MODEL)
         if best is not None:
             return finetuned_folder(str(folder / best), task)
-    if task is not None and task not in ("squad", "squad_v2", "mrqa"):
+    if task is not None and task not in OTHER_TASKS:
         trained = glue_task(task).folder
         inner = folder / ("MNLI" if trained == "AX" else trained)
         if inner.is_dir():

@@ -54,10 +54,9 @@ def _electra(name: str, source: str, learning_rate: float, runs: str) -> Finetun
         "squad": questions,
         "squad_v2": {**questions, "null_score_diff_threshold": -2.75},
         "mrqa": questions,
+        "chunk": {"max_seq_length": 256},
     }
-    what = (
-        f"{name} on GLUE and questions: 3 epochs (STS-B, RTE 10; questions 2), rates falling by 0.8 from layer to layer"
-    )
+    what = f"{name} on GLUE, chunks and questions: 3 epochs (STS-B, RTE 10; questions 2), rates falling by 0.8 a layer"
     return FinetuningRecipe(name, what, f"{source} and its released code", 32, values, tasks, notes)
 
 

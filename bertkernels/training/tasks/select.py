@@ -17,25 +17,37 @@ from bertkernels.data.tasks import (
 from bertkernels.errors import InputError
 from bertkernels.training.finetune_arguments import FinetuneArguments, TaskArguments
 from bertkernels.training.predict_arguments import PredictArguments
+from bertkernels.training.tasks.multiple_choice import CHOICE_TASKS, choice_task, choices_to_predict
 from bertkernels.training.tasks.question_answering import QUESTION_TASKS, prediction_task, question_task
+from bertkernels.training.tasks.tagging import TAGGING_TASKS, tagging_task, words_to_predict
 from bertkernels.training.tasks.task import FinetuningTask
 from bertkernels.training.tasks.text_classification import TextClassification
+
+OTHER_TASKS = (*QUESTION_TASKS, *TAGGING_TASKS, *CHOICE_TASKS)  # that are none of GLUE's
 
 
 def select_task(arguments: FinetuneArguments) -> FinetuningTask:
     """Reads the task. Raises InputError for flags that don't go together and for bad files, columns or labels."""
     if arguments.task_name in QUESTION_TASKS:
         return question_task(arguments)
+    if arguments.task_name in TAGGING_TASKS:
+        return tagging_task(arguments)
+    if arguments.task_name in CHOICE_TASKS:
+        return choice_task(arguments)
     _check(arguments)
     return TextClassification(_classification(arguments), arguments.label_scale)
 
 
 def select_prediction(arguments: PredictArguments) -> FinetuningTask:
     """Reads the rows to predict. Raises InputError as `select_task`."""
+    if arguments.task_name in OTHER_TASKS and arguments.test_file is None:
+        raise InputError(f"--task_name {arguments.task_name} needs --test_file")
     if arguments.task_name in QUESTION_TASKS:
-        if arguments.test_file is None:
-            raise InputError(f"--task_name {arguments.task_name} needs --test_file")
         return prediction_task(arguments.task_name, arguments.test_file, arguments)
+    if arguments.task_name in TAGGING_TASKS:
+        return words_to_predict(arguments.task_name, arguments.test_file, arguments)
+    if arguments.task_name in CHOICE_TASKS:
+        return choices_to_predict(arguments.task_name, arguments.test_file)
     return TextClassification(_to_predict(arguments))
 
 
@@ -47,11 +59,13 @@ def _check(arguments: FinetuneArguments) -> None:
         arguments.task_name is not None and arguments.glue_dir is None and arguments.dataset_name is None
     ):
         raise InputError(
-            f"--glue_dir and --task_name go together, unless the task is one of {', '.join(QUESTION_TASKS)} or "
+            f"--glue_dir and --task_name go together, unless the task is one of {', '.join(OTHER_TASKS)} or "
             f"--dataset_name is {HUB_NAMES[-1]}"
         )
     if arguments.squad_dir is not None:
         raise InputError("--squad_dir goes with --task_name squad or squad_v2")
+    if arguments.tagging_dir is not None:
+        raise InputError(f"--tagging_dir goes with --task_name {', '.join(TAGGING_TASKS)}")
     if arguments.validation_file is not None and arguments.train_file is None:
         raise InputError("--validation_file goes with --train_file")
 
