@@ -60,8 +60,8 @@ def _profiles(missed: Sequence[Case], cases: Mapping[tuple, Rows]) -> Iterator[s
         products = [_share(row["products_us"].get(part), row["call_us"]) for part in parts]
         lines.append([*names, duration(row["call_us"]), *shares, *products])
     yield (
-        "Of the missed: one call of the patched model under torch's profiler, by kind of work. What is outside of "
-        "operators is Python, autograd and the profiler itself."
+        "Of the missed: one call of the patched model, of two the faster, under torch's profiler, by kind of work. "
+        "What is outside of operators is Python, autograd and the profiler itself."
         + (" Beside it the matrix products alone of what is one op." if parts else "")
     )
     yield table(["size", "batch", "call", *kinds, *(f"{part}: products alone" for part in parts)], 2, lines)
