@@ -75,6 +75,8 @@ def _check_folder(folder: Path, splits: dict, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output_dir {folder} is a file, expected a folder")
     for name in splits:
-        there = sorted(path for mark in "._" for path in folder.glob(f"{name}{mark}*"))
+        # Files begin with their split's name, except those of an only split of questions.
+        patterns = (f"{name}.*", f"{name}_*", "predictions.json")
+        there = sorted(path for pattern in patterns for path in folder.glob(pattern))
         if there and not overwrite:
             raise InputError(f"{there[0]} is there already; replace it with --overwrite_output_dir")

@@ -127,8 +127,12 @@ def test_the_best_model_on_dev_is_kept(flags, tmp_path):
 
 def test_training_stops_without_a_better_evaluation(flags, tmp_path):
     settings = {"eval_strategy": "steps", "eval_steps": 1, "max_steps": 30, "learning_rate": 0.0}
-    result = finetune(*flags(1, tmp_path / "early", early_stopping_patience=3, **settings))
+    settings |= {"early_stopping_patience": 3, "save_total_limit": 9}
+    result = finetune(*flags(1, tmp_path / "early", **settings))
     assert result.log[-1]["step"] == 4  # the first is the best, and three more are not better
+    checkpoint = str(tmp_path / "early" / "checkpoint-2")
+    resumed = finetune(*flags(1, tmp_path / "resumed", resume_from_checkpoint=checkpoint, **settings))
+    assert resumed.log[-1]["step"] == 4  # it counts on
     with pytest.raises(InputError, match="--early_stopping_patience must be at least 1"):
         finetune(*flags(1, tmp_path / "none", early_stopping_patience=0))
 
