@@ -51,11 +51,12 @@ def text_table(scores: Sequence[TaskScore]) -> str:
     """For a terminal, scores in percent."""
     rows = [_COLUMNS, *(_row(score) for score in scores)]
     rows += [(name, "", _percent(value), "", "", "", "") for name, value in average_scores(scores).items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [cell.ljust(width) if place < 2 else cell.rjust(width) for place, (cell, width) in _cells(row, widths)]
-        lines.append("  ".join(cells).rstrip())
+        words = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*words, *numbers]).rstrip())
     return "\n".join(lines)
 
 
@@ -63,10 +64,6 @@ def write_tsv(path: Path, scores: Sequence[TaskScore]) -> None:
     """The same rows, tab-separated."""
     rows = [_COLUMNS, *(_row(score) for score in scores)]
     path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def _cells(row: Sequence[str], widths: Sequence[int]) -> enumerate:
-    return enumerate(zip(row, widths, strict=True))
 
 
 def _row(score: TaskScore) -> tuple[str, ...]:
