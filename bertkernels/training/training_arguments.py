@@ -10,6 +10,7 @@ from bertkernels.errors import InputError
 from bertkernels.training.output_folder import LAST
 
 OPTIMIZERS = ("torch", "bert_adam")
+LOSS_REDUCTIONS = ("mean", "sum")
 
 
 @dataclass
@@ -105,3 +106,17 @@ class FinetuneRunArguments(RunArguments):
     warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps (below 1: of all steps)."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Batch size of one process and step."})
     per_device_eval_batch_size: int = field(default=128, metadata={"help": "Batch size of one process, evaluation."})
+    loss_reduction: Literal["mean", "sum"] = field(
+        default="mean",
+        metadata={
+            "help": "sum: the loss is summed over the batch, as in ELECTRA's fine-tuning, so that --max_grad_norm cuts "
+            "nearly every gradient."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.loss_reduction not in LOSS_REDUCTIONS:
+            raise InputError(
+                f"--loss_reduction must be one of {', '.join(LOSS_REDUCTIONS)}, not {self.loss_reduction!r}"
+            )
+        super().__post_init__()
