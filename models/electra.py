@@ -190,8 +190,8 @@ class ElectraForPreTraining(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.discriminator.get_input_embeddings()
 
-    def get_output_embeddings(self) -> nn.Linear:
-        return self.generator.get_output_embeddings()
+    def get_output_embeddings(self) -> nn.Linear | None:
+        return None if self.generator is None else self.generator.get_output_embeddings()
 
     @can_return_tuple
     def forward(

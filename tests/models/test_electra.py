@@ -293,6 +293,7 @@ def test_one_network_for_both_roles(tmp_path):
 def test_a_uniform_generator_is_no_network(tmp_path):
     model, given = pair(uniform_generator=True), batch()
     assert model.generator is None and model.num_parameters() == model.discriminator.num_parameters()
+    assert model.get_output_embeddings() is None
     out = model(**given)
     assert out.masked_lm_loss.item() == pytest.approx(math.log(VOCABULARY), rel=1e-5)
     out.loss.backward()
