@@ -8,7 +8,7 @@ import datasets
 
 from bertkernels.data.formats.dataset_rows import load
 from bertkernels.data.formats.piece import ReadOptions
-from bertkernels.data.glue import TASKS, GlueTask
+from bertkernels.data.glue import TASKS, TRAINED, GlueTask
 from bertkernels.errors import InputError
 
 HUB_NAME = "nyu-mll/glue"
@@ -51,7 +51,7 @@ _ABSENT = "n/a"
 def write_glue(folder: str | Path, name: str = HUB_NAME) -> None:
     """Writes all tasks into `folder`, file by file; files that are there stay. Columns that the hub has not got hold
     "n/a". Raises InputError where the hub cannot be reached."""
-    for task in TASKS.values():
+    for task in map(TASKS.get, TRAINED):
         for split in ("train", *task.dev, *(dev.replace("dev", "test") for dev in task.dev)):
             path = Path(folder) / task.folder / f"{split}.tsv"
             if not path.exists():

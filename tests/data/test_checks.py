@@ -9,7 +9,7 @@ from bertkernels.data.checks.glue import check_glue
 from bertkernels.data.checks.report import refuse_unusable
 from bertkernels.data.checks.squad import check_squad
 from bertkernels.data.checks.tagging import check_tagging
-from bertkernels.data.glue import TASKS
+from bertkernels.data.glue import TASKS, TRAINED
 from bertkernels.errors import InputError
 
 
@@ -44,7 +44,7 @@ def test_real_glue(data_dir, capsys):
 def test_every_task_and_file_is_looked_for(tmp_path):
     status = _status(check_glue(tmp_path))
     assert set(status.values()) == {"missing"}
-    for name, task in TASKS.items():
+    for name, task in ((name, TASKS[name]) for name in TRAINED):
         for split in ("train", *task.dev):
             assert f"{name}/{split}.tsv" in status
     with pytest.raises(InputError, match="holds none of the files that were looked for: expected CoLA/train.tsv"):

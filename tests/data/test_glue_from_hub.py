@@ -4,7 +4,7 @@ import datasets
 import pytest
 
 from bertkernels.cli.main import main
-from bertkernels.data.glue import TASKS
+from bertkernels.data.glue import TASKS, TRAINED
 from bertkernels.data.glue_from_hub import write_glue
 from bertkernels.data.tables import tsv_rows
 from bertkernels.data.tasks import glue_folder_task
@@ -56,7 +56,7 @@ def hub(monkeypatch):
 def test_what_is_written_is_what_glue_distributes(hub, tmp_path):
     write_glue(tmp_path)
     assert {name for name, *_ in hub} == {"nyu-mll/glue"}
-    for name, task in TASKS.items():
+    for name, task in ((name, TASKS[name]) for name in TRAINED):
         read = glue_folder_task(str(tmp_path), name)
         config = next(
             config
