@@ -3,4 +3,4 @@
 Each module registers what it defines, so importing `bertkernels.models.heads` is enough for encoders and most heads.
 """
 
-from . import electra, encoder, heads, question_answering  # noqa: F401
+from . import electra, encoder, heads, multiple_choice, question_answering, token_classification  # noqa: F401

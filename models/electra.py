@@ -13,6 +13,7 @@ from bertkernels.errors import InputError
 
 from .configuration import EncoderConfig
 from .heads import EncoderForMaskedLM, EncoderForReplacedTokenDetection, token_losses
+from .plan import Plan
 
 DUPLICATE_DRAWS = ("first", "average")
 # what both networks must agree on where they share the embedding tables
@@ -27,15 +28,18 @@ _SHARED = (
 
 
 def generator_config(
-    discriminator: EncoderConfig, fraction: float = 0.25, untied_embeddings: bool = False
+    discriminator: EncoderConfig, fraction: float = 0.25, untied_embeddings: bool = False, layers: float = 1.0
 ) -> EncoderConfig:
     """The published generator of a discriminator: the same plan at `fraction` of the width.
 
     Head width stays (at least one head), the feed-forward width shrinks with the hidden width. With untied_embeddings
-    the generator's own tables are as wide as its hidden states.
+    the generator's own tables are as wide as its hidden states. `layers` is the share of the plan's blocks that the
+    generator has, the first ones; at least one.
     """
     hidden_size = round(discriminator.hidden_size * fraction)
+    blocks = discriminator.parsed_plan.blocks
     changes = {
+        "plan": str(Plan(blocks[: max(1, round(len(blocks) * layers))])),
         "hidden_size": hidden_size,
         "num_attention_heads": max(1, hidden_size // discriminator.head_size),
         "intermediate_size": round(discriminator.intermediate_size * fraction),
@@ -49,7 +53,7 @@ class ElectraConfig(PreTrainedConfig):
     """A generator and a discriminator, and how they train together (Clark et al. 2020; ConvBERT, LV-BERT).
 
     Args:
-        generator: None: `generator_config(discriminator)`.
+        generator: None: `generator_config(discriminator)`; and where there is no generator of its own, see below.
         discriminator: the encoder that is the purpose of it all.
         masked_lm_weight, discriminator_weight: weights of the two losses; published 1 and 50.
         temperature: of the distribution that the generator's tokens are sampled from.
@@ -58,6 +62,9 @@ class ElectraConfig(PreTrainedConfig):
             allows. "first": the first draw's sample. "average": the floor of the mean of the sampled token ids, an
             arbitrary token, as in the released code of ELECTRA, ConvBERT and LV-BERT.
         untied_generator_embeddings: the generator has embedding tables of its own.
+        untied_generator: False: one network does both, the masked language model's head and the discriminator's on it.
+        uniform_generator: there is no generator: tokens are replaced by any of the vocabulary, as likely each. The
+            masked language model's loss is a constant, the logarithm of the vocabulary's size.
 
     Raises:
         InputError: a value out of its range, or networks that cannot share their embeddings.
@@ -74,17 +81,26 @@ class ElectraConfig(PreTrainedConfig):
     disallow_correct: bool = False
     duplicate_draws: str = "first"
     untied_generator_embeddings: bool = False
+    untied_generator: bool = True
+    uniform_generator: bool = False
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs) -> None:
         if not isinstance(self.discriminator, EncoderConfig):
             self.discriminator = EncoderConfig(**(self.discriminator or {}))
         if self.generator is None:
-            self.generator = generator_config(self.discriminator, untied_embeddings=self.untied_generator_embeddings)
+            if self.has_generator:
+                untied = self.untied_generator_embeddings
+                self.generator = generator_config(self.discriminator, untied_embeddings=untied)
         elif not isinstance(self.generator, EncoderConfig):
             self.generator = EncoderConfig(**self.generator)
         self.check()
         super().__post_init__(**kwargs)
+
+    @property
+    def has_generator(self) -> bool:
+        """Whether the generator is a network of its own."""
+        return self.untied_generator and not self.uniform_generator
 
     def check(self) -> None:
         """Raises InputError where the fields make no pair."""
@@ -96,6 +112,12 @@ class ElectraConfig(PreTrainedConfig):
         if self.duplicate_draws not in DUPLICATE_DRAWS:
             choices = ", ".join(DUPLICATE_DRAWS)
             raise InputError(f"duplicate_draws must be one of {choices}, got {self.duplicate_draws!r}")
+        if not self.has_generator:
+            reason = "with uniform_generator" if self.uniform_generator else "where untied_generator is False"
+            for name in ("generator", "untied_generator_embeddings"):
+                if getattr(self, name):
+                    raise InputError(f"{name} can't be given {reason}: there is no generator of its own")
+            return
         for name in ("vocab_size",) if self.untied_generator_embeddings else _SHARED:
             ours, theirs = getattr(self.generator, name), getattr(self.discriminator, name)
             if ours != theirs:
@@ -129,7 +151,8 @@ class ElectraOutput(ModelOutput):
 class ElectraForPreTraining(PreTrainedModel):
     """Generator and discriminator as one trainable model.
 
-    Unless config.untied_generator_embeddings, both have the same embeddings module: tables, LayerNorm and all.
+    Unless config.untied_generator_embeddings, both have the same embeddings module: tables, LayerNorm and all. Where
+    config.untied_generator is False, they have the same encoder; with config.uniform_generator `generator` is None.
     `model.discriminator.save_pretrained(...)` writes the discriminator alone, `model.discriminator.model` the encoder.
     """
 
@@ -141,15 +164,25 @@ class ElectraForPreTraining(PreTrainedModel):
         super().__init__(config)
         config.check()
         self.discriminator = EncoderForReplacedTokenDetection(config.discriminator)
-        self.generator = EncoderForMaskedLM(config.generator)
-        if not config.untied_generator_embeddings:
-            self.generator.model.embeddings = self.discriminator.model.embeddings
-            # names, for loading and saving, of what the shared module holds
-            self._tied_weights_keys = {
-                f"generator.model.embeddings.{name}": f"discriminator.model.embeddings.{name}"
-                for name, _ in self.discriminator.model.embeddings.named_parameters()
-            }
+        self.generator = None
+        if not config.uniform_generator:
+            self.generator = EncoderForMaskedLM(config.generator if config.untied_generator else config.discriminator)
+            self._share_weights()
         self.post_init()
+
+    def _share_weights(self) -> None:
+        ours, theirs = self.generator.model, self.discriminator.model
+        if not self.config.untied_generator:
+            self.generator.model, shared = theirs, "model"
+        elif not self.config.untied_generator_embeddings:
+            ours.embeddings, shared = theirs.embeddings, "model.embeddings"
+        else:
+            return
+        # names, for loading and saving, of what the shared module holds
+        self._tied_weights_keys = {
+            f"generator.{shared}.{name}": f"discriminator.{shared}.{name}"
+            for name, _ in self.discriminator.get_submodule(shared).named_parameters()
+        }
 
     def _init_weights(self, module: nn.Module) -> None:
         """Both networks initialise themselves; the pair has no weights of its own."""
@@ -187,9 +220,13 @@ class ElectraForPreTraining(PreTrainedModel):
         drawn = masked_lm_weights > 0  # [B, P]
         if original_input_ids is None:
             original_input_ids = scatter_draws(input_ids, masked_lm_positions, masked_lm_ids, drawn)
-        masked_lm_logits = self.generator(
-            input_ids, attention_mask, token_type_ids, masked_positions=masked_lm_positions, return_dict=True
-        ).logits  # [B, P, V]
+        if self.generator is None:
+            logits = torch.zeros((), device=input_ids.device)
+            masked_lm_logits = logits.expand(*masked_lm_positions.shape, self.config.discriminator.vocab_size)
+        else:
+            masked_lm_logits = self.generator(
+                input_ids, attention_mask, token_type_ids, masked_positions=masked_lm_positions, return_dict=True
+            ).logits  # [B, P, V]
         weights = masked_lm_weights.float()
         losses = token_losses(masked_lm_logits, masked_lm_ids)  # [B, P]
         masked_lm_loss = (losses * weights).sum() / (weights.sum() + 1e-6)

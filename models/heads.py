@@ -193,17 +193,17 @@ class EncoderForReplacedTokenDetection(EncoderPreTrainedModel):
 class ClassificationHead(nn.Module):
     """output(dropout(x)), or with classifier_hidden_act output(dropout(activation(dense(dropout(x)))))."""
 
-    def __init__(self, config: EncoderConfig):
+    def __init__(self, config: EncoderConfig, outputs: int | None = None):
         super().__init__()
         dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         hidden = config.classifier_hidden_act is not None
         self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(config.hidden_size, config.hidden_size) if hidden else None
         self.activation = ACTIVATIONS[config.classifier_hidden_act] if hidden else None
-        self.output = GlorotLinear(config.hidden_size, config.num_labels)
+        self.output = GlorotLinear(config.hidden_size, config.num_labels if outputs is None else outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, C] → logits [B, num_labels]"""
+        """x [B, C] → logits [B, outputs], num_labels of them unless said otherwise"""
         x = self.dropout(x)
         if self.dense is not None:
             x = self.dropout(self.activation(self.dense(x)))

@@ -22,8 +22,7 @@ def parse_arguments(verb: str, description: str, argv: list[str], *dataclasses: 
 
     Raises InputError for an unknown flag (naming the closest), a wrong value, or a file that cannot be read.
     """
-    if argv and argv[0].endswith(_FILES) and not argv[0].startswith("-"):
-        argv = [*_flags_of_file(Path(argv[0])), *argv[1:]]
+    argv = expand_file(argv)
     parser = _Parser(dataclasses, prog=f"bertkernels {verb}", description=description, allow_abbrev=False)
     try:
         *filled, rest = parser.parse_args_into_dataclasses(
@@ -36,6 +35,16 @@ def parse_arguments(verb: str, description: str, argv: list[str], *dataclasses: 
         close = difflib.get_close_matches(rest[0].split("=")[0], known, n=1)
         raise InputError(f"unknown option {rest[0]!r}" + (f", did you mean {close[0]}?" if close else ""))
     return tuple(filled)
+
+
+def expand_file(argv: list[str]) -> list[str]:
+    """Flags alone: where the first argument is a file of flags, what stands in it comes in its place.
+
+    Raises InputError for a file that cannot be read.
+    """
+    if argv and argv[0].endswith(_FILES) and not argv[0].startswith("-"):
+        return [*_flags_of_file(Path(argv[0])), *argv[1:]]
+    return argv
 
 
 def _flags_of_file(path: Path) -> list[str]:

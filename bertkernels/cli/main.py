@@ -14,6 +14,8 @@ VERBS = {
     "prepare": "text into examples for pre-training; checks of GLUE, SQuAD and tagging folders",
     "pretrain": "pre-train any encoder, by ELECTRA or as a masked language model",
     "finetune": "fine-tune an encoder on single sentences or pairs",
+    "predict": "predictions of a fine-tuned model as files, GLUE's as the leaderboard takes them",
+    "submission": "check predictions for GLUE's leaderboard and pack them",
 }
 
 

@@ -1,7 +1,7 @@
 """Labelled sentences and sentence pairs: columns found and checked, labels numbered."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bertkernels.data.tables import Record
 from bertkernels.errors import InputError
@@ -17,19 +17,32 @@ _TEXT_NAMES = (
     ("text", None),
 )
 _LABEL_NAMES = ("label", "labels", "gold_label", "score", "class")
+_INDEX_NAMES = ("index", "id", "idx")
 
 
 @dataclass(frozen=True)
 class LabelledText:
-    """Sentences, or pairs where `seconds` is not None, with labels as text or, for regression, as numbers."""
+    """Sentences, or pairs where `seconds` is not None, with labels as text or, for regression, as numbers.
+
+    Rows to predict have no labels (None) and what their file calls them, else their number from 0, as indices.
+    """
 
     firsts: list[str]
     seconds: list[str] | None
-    labels: list[str] | list[float]
+    labels: list[str] | list[float] | None
     places: list[str]  # where each row stands, for error messages
+    indices: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.firsts)
+
+    def with_swapped_pairs(self) -> "LabelledText":
+        """These rows and then the same with their texts swapped, as ELECTRA trains where the order means nothing."""
+        firsts, seconds = self.firsts + self.seconds, self.seconds + self.firsts
+        indices = None if self.indices is None else self.indices * 2
+        return replace(
+            self, firsts=firsts, seconds=seconds, labels=self.labels * 2, places=self.places * 2, indices=indices
+        )
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,8 @@ def labelled_text(records: list[Record], columns: Columns, regression: bool = Fa
     Raises InputError naming file, line and column for a column that is missing, a text that is none, and for a label
     that is empty or, in regression, no number.
     """
-    first, second, label = _find_columns(records[0], columns)
+    first, second = _text_columns(records[0], columns)
+    label = _label_column(records[0], columns)
     labels = [_number(record, label) if regression else _label(record, label) for record in records]
     if not regression:
         _refuse_numbers(records, label, labels)
@@ -56,6 +70,22 @@ def labelled_text(records: list[Record], columns: Columns, regression: bool = Fa
         None if second is None else [_text(record, second) for record in records],
         labels,
         [record.place for record in records],
+    )
+
+
+def unlabelled_text(records: list[Record], columns: Columns) -> LabelledText:
+    """Picks the text out of records to predict; a column of labels may be there and is not looked at.
+
+    Raises InputError as `labelled_text`.
+    """
+    first, second = _text_columns(records[0], columns)
+    index = next((name for name in _INDEX_NAMES if name in records[0].fields), None)
+    return LabelledText(
+        [_text(record, first) for record in records],
+        None if second is None else [_text(record, second) for record in records],
+        None,
+        [record.place for record in records],
+        [str(number if index is None else _field(record, index)) for number, record in enumerate(records)],
     )
 
 
@@ -76,11 +106,10 @@ def label_ids(rows: LabelledText, names: Iterable[str]) -> list[int]:
     return [number_of[label] for label in rows.labels]
 
 
-def _find_columns(record: Record, columns: Columns) -> tuple[str, str | None, str]:
+def _text_columns(record: Record, columns: Columns) -> tuple[str, str | None]:
     names = record.fields
-    for flag, name in (("text", columns.first), ("second text", columns.second), ("label", columns.label)):
-        if name is not None and name not in names:
-            raise InputError(f"{record.place}: no column {name!r} for the {flag}; columns: {', '.join(names)}")
+    _check_column(record, "text", columns.first)
+    _check_column(record, "second text", columns.second)
     first, second = columns.first, columns.second
     if first is None:
         usual = [pair for pair in _TEXT_NAMES if all(name is None or name in names for name in pair)]
@@ -90,10 +119,21 @@ def _find_columns(record: Record, columns: Columns) -> tuple[str, str | None, st
                 "(and --sentence2_column)"
             )
         first, second = usual[0][0], columns.second or usual[0][1]
+    return first, second
+
+
+def _label_column(record: Record, columns: Columns) -> str:
+    names = record.fields
+    _check_column(record, "label", columns.label)
     label = columns.label or next((name for name in _LABEL_NAMES if name in names), None)
     if label is None:
         raise InputError(f"{record.place}: no label column among {', '.join(names)}; name it with --label_column")
-    return first, second, label
+    return label
+
+
+def _check_column(record: Record, role: str, name: str | None) -> None:
+    if name is not None and name not in record.fields:
+        raise InputError(f"{record.place}: no column {name!r} for the {role}; columns: {', '.join(record.fields)}")
 
 
 def _field(record: Record, name: str) -> object:

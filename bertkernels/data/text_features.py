@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from bertkernels.cache_folder import cache_folder
 from bertkernels.data.cache import cached, fingerprint
+from bertkernels.data.pair_features import pair_features
 
 _KEPT_FROM = 10_000  # rows: fewer are tokenised in less time than a progress bar takes to read
-_VERSION = 1
+_VERSION = 2
 
 
 def text_features(
@@ -26,7 +27,7 @@ def text_features(
     """`input_ids`, `attention_mask` and the like of each sentence, or of each pair where `seconds` is given.
 
     Tokenised in batches, with a progress bar, by `workers` processes (None: this one, whose tokenizer has threads of
-    its own); their number changes nothing in the result. Of pairs that are too long the longer sentence is cut first.
+    its own); their number changes nothing in the result. Pairs that are too long are cut as `pair_features` does.
     From 10,000 rows on the result is kept in the cache folder and mapped from there: of several processes let one go
     first, and the others need no memory for it.
     """
@@ -43,7 +44,9 @@ def text_features(
     columns = {"first": firsts} if seconds is None else {"first": firsts, "second": seconds}
 
     def tokens(*texts: list[str]) -> dict[str, list]:
-        return dict(tokenizer(*texts, truncation="longest_first", max_length=max_length))
+        if len(texts) == 2:
+            return pair_features(tokenizer, *texts, max_length)
+        return dict(tokenizer(*texts, truncation=True, max_length=max_length))
 
     def tokenise() -> datasets.Dataset:
         return datasets.Dataset.from_dict(columns).map(

@@ -1,7 +1,5 @@
 """Fine-tuning on any kind of task."""
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +8,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from bertkernels.data.tokenizer import load_tokenizer, read_vocabulary, tokenizer_from_vocabulary
 from bertkernels.errors import InputError
+from bertkernels.training.best_model import early_stopping, keep_best
 from bertkernels.training.finetune_arguments import FinetuneArguments
-from bertkernels.training.finetuning_model import encoder_folder, preset_model, pretrained_model
+from bertkernels.training.finetuned_folder import RESULTS
+from bertkernels.training.finetuning_model import check_length, encoder_folder, preset_model, pretrained_model
 from bertkernels.training.finetuning_trainer import FinetuningTrainer
 from bertkernels.training.graphed_steps import check_cuda_graphs
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
+from bertkernels.training.results_file import write_json
 from bertkernels.training.tasks.select import select_task
 from bertkernels.training.tasks.task import FinetuningTask, Split
 from bertkernels.training.training_arguments import FinetuneRunArguments
@@ -23,11 +24,12 @@ from bertkernels.training.training_arguments import FinetuneRunArguments
 @dataclass(frozen=True)
 class FinetuneResult:
     """A finished run: the model's folder, metrics of training and evaluation (`eval_...`), the metric to compare models
-    by (without `eval_`), and all log entries."""
+    by (without `eval_`), its mean over the evaluated splits (None without any), and all log entries."""
 
     output_dir: Path
     metrics: dict[str, float]
     main_metric: str
+    main_score: float | None
     log: list[dict]
 
 
@@ -37,9 +39,10 @@ def finetune(
     """Fine-tunes, evaluates on whole sets and saves.
 
     Into `run.output_dir`: model, tokenizer, `all_results.json`, `eval_results.json`, checkpoints, `train_log.jsonl` and
-    TensorBoard's files in `runs`, and what the task writes of its evaluation. For classification the metrics hold the
-    share of the most frequent evaluation label (`eval_majority_accuracy`). Raises InputError for bad flags, files,
-    columns or labels before any training.
+    TensorBoard's files in `runs`, and what the task writes of its evaluation. `all_results.json` also names the metric
+    to compare models by (`main_metric`) and holds its mean over the evaluated splits (`main_score`). For classification
+    the metrics hold the share of the most frequent evaluation label (`eval_majority_accuracy`). Raises InputError for
+    bad flags, files, columns or labels before any training.
     """
     _check(arguments)
     check_cuda_graphs(run)
@@ -61,7 +64,12 @@ def finetune(
         model = preset_model(task.auto_model, arguments.preset, tokenizer, task.configure)
     else:
         model = pretrained_model(task.auto_model, source, task.configure, arguments.from_scratch)
-    _check_length(model, length)
+    check_length(model, length)
+    callbacks = list(callbacks)
+    if arguments.best_on_dev or arguments.early_stopping_patience is not None:
+        keep_best(run, evaluation, task.metric)
+    if arguments.early_stopping_patience is not None:
+        callbacks.append(early_stopping(run, arguments.early_stopping_patience))
     if checkpoint is None:
         clear_output_folder(run)
     trainer = FinetuningTrainer(
@@ -72,7 +80,7 @@ def finetune(
         evaluation=evaluation,
         data_collator=task.collator(tokenizer, length, run.cuda_graphs),
         processing_class=tokenizer,
-        callbacks=list(callbacks),
+        callbacks=callbacks,
     )
     if trainer.is_world_process_zero():
         print(_summary(task, model, train, evaluation, run), flush=True)
@@ -80,12 +88,14 @@ def finetune(
     trainer.save_model()
     evaluated = trainer.evaluate() if evaluation else {}
     evaluated |= _baselines(task, evaluation)
+    score = _main_score(evaluated, evaluation, task.metric)
     if trainer.is_world_process_zero():
         for name, split in evaluation.items():
             task.write_evaluation(Path(run.output_dir), name, split, trainer.evaluated[name])
-        _write_json(Path(run.output_dir, "eval_results.json"), evaluated)
-        _write_json(Path(run.output_dir, "all_results.json"), metrics | evaluated)
-    return FinetuneResult(Path(run.output_dir), metrics | evaluated, task.metric, trainer.state.log_history)
+        write_json(Path(run.output_dir, "eval_results.json"), evaluated)
+        main = {} if score is None else {"main_metric": task.metric, "main_score": score}
+        write_json(Path(run.output_dir, RESULTS), metrics | evaluated | main)
+    return FinetuneResult(Path(run.output_dir), metrics | evaluated, task.metric, score, trainer.state.log_history)
 
 
 def _check(arguments: FinetuneArguments) -> None:
@@ -103,12 +113,6 @@ def _check(arguments: FinetuneArguments) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, not {value}")
-
-
-def _check_length(model: PreTrainedModel, max_length: int) -> None:
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is not None and max_length > limit:
-        raise InputError(f"--max_seq_length {max_length} is above the model's max_position_embeddings ({limit})")
 
 
 def _tokenizer(arguments: FinetuneArguments, source: str | None) -> PreTrainedTokenizerBase:
@@ -132,10 +136,19 @@ def _split(
 
 def _baselines(task: FinetuningTask, evaluation: dict[str, Split]) -> dict[str, float]:
     found = {}
-    for name, split in evaluation.items():
-        prefix = "eval" if len(evaluation) == 1 else f"eval_{name}"
+    for prefix, split in zip(_prefixes(evaluation), evaluation.values(), strict=True):
         found |= {f"{prefix}_{key}": value for key, value in task.baselines(split.rows).items()}
     return found
+
+
+def _main_score(evaluated: dict[str, float], evaluation: dict[str, Split], metric: str) -> float | None:
+    if not evaluation:
+        return None
+    return sum(evaluated[f"{prefix}_{metric}"] for prefix in _prefixes(evaluation)) / len(evaluation)
+
+
+def _prefixes(evaluation: dict[str, Split]) -> list[str]:
+    return ["eval"] if len(evaluation) == 1 else [f"eval_{name}" for name in evaluation]
 
 
 def _summary(
@@ -153,9 +166,3 @@ def _summary(
         "output": run.output_dir,
     }
     return "\n".join(f"{name:>10}: {value}" for name, value in rows.items())
-
-
-def _write_json(path: Path, content: dict) -> None:
-    written = path.with_suffix(".writing")
-    written.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(written, path)

@@ -73,6 +73,26 @@ def preset_model(
     return auto_model.from_config(config)
 
 
+def finetuned_model(auto_model: type, name_or_path: str) -> PreTrainedModel:
+    """A model with its trained head. Raises InputError where there is none, or where weights are missing."""
+    try:
+        with _quiet():
+            model, report = auto_model.from_pretrained(name_or_path, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"no model could be loaded from {name_or_path}: {_first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(f"{name_or_path} is not fine-tuned for this: it lacks {len(missing)} weights ({missing[0]} …)")
+    return model
+
+
+def check_length(model: PreTrainedModel, max_length: int) -> None:
+    """Raises InputError where inputs may be longer than the model has positions."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is not None and max_length > limit:
+        raise InputError(f"--max_seq_length {max_length} is above the model's max_position_embeddings ({limit})")
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' report on heads that come and go; the encoder's weights are checked after loading."""

@@ -13,6 +13,7 @@ class FinetuningTrainer(ResumableTrainer):
 
     Metrics of the only split are called `eval_METRIC`, those of several `eval_SPLIT_METRIC`. `evaluated` holds the
     outputs of each split's last evaluation.
+    The loss is the mean over the batch, or the sum over the batch of all processes and accumulated steps.
     """
 
     def __init__(self, *args, task: FinetuningTask, evaluation: Mapping[str, Split], **kwargs) -> None:
@@ -22,6 +23,8 @@ class FinetuningTrainer(ResumableTrainer):
         features = {name: split.features for name, split in evaluation.items()}
         only = next(iter(features.values())) if len(features) == 1 else features or None
         super().__init__(*args, eval_dataset=only, compute_metrics=self._metrics if features else None, **kwargs)
+        if self.args.loss_reduction == "sum":
+            self.model_accepts_loss_kwargs = False  # losses come as means, so the Trainer divides as for those
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         if len(self._splits) == 1:
@@ -29,6 +32,15 @@ class FinetuningTrainer(ResumableTrainer):
         elif isinstance(eval_dataset, str):  # transformers asks for one split after the other
             self._current = eval_dataset
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if not self.model.training or self.args.loss_reduction == "mean":
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        rows = len(inputs["input_ids"])
+        loss, outputs = super().compute_loss(model, inputs, True, None)  # the mean over this batch
+        # The Trainer divides by the accumulated steps, and gradients are averaged over processes.
+        loss = loss * (rows * self.current_gradient_accumulation_steps * self.accelerator.num_processes)
+        return (loss, outputs) if return_outputs else loss
 
     def outputs(self, split: Split) -> EvalPrediction:
         """The model's outputs for a split, in its order."""

@@ -7,25 +7,40 @@ from bertkernels.training.pretraining_trainer import PretrainingTrainer
 
 
 class MaskedLMTrainer(PretrainingTrainer):
-    """Trains an `EncoderForMaskedLM` on the batches that ELECTRA's generator gets.
+    """Trains an `EncoderForMaskedLM` on masked batches.
 
-    The objective is BERT's (Devlin et al. 2019, §3.1), the masking ELECTRA's: 85% of the chosen positions become
-    [MASK], the others keep their token.
+    The objective is BERT's (Devlin et al. 2019, §3.1); what stands at the chosen positions is up to the masking.
     """
 
     def compute_loss(self, model, inputs, return_outputs: bool = False, num_items_in_batch: torch.Tensor | None = None):
-        labels = inputs["masked_lm_ids"].masked_fill(inputs["masked_lm_weights"] == 0, IGNORED)  # [B, P]
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            token_type_ids=inputs["token_type_ids"],
-            masked_positions=inputs["masked_lm_positions"],
-            labels=labels,
-        )
-        right = (outputs.logits.argmax(-1) == labels).sum()
-        self._sums.add({"masked_lm": torch.stack([right, (labels != IGNORED).sum()]).double()})
+        given = masked_lm_inputs(inputs)
+        outputs = model(**given)
+        self._sums.add({"masked_lm": masked_lm_sums(outputs.loss, outputs.logits, given["labels"])})
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def interval_averages(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
-        right, predictions = sums["masked_lm"].tolist()
+        right, predictions, _ = sums["masked_lm"].tolist()
         return {"masked_lm_accuracy": right / max(predictions, 1)}
+
+    def mean_loss(self, sums: dict[str, torch.Tensor]) -> float:
+        _, predictions, loss = sums["masked_lm"].tolist()
+        return loss / max(predictions, 1)
+
+
+def masked_lm_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a masked language model takes of a `MaskingCollator`'s batch: labels are int64 [B, P], -100 in unused
+    slots."""
+    return {
+        "input_ids": batch["input_ids"],
+        "attention_mask": batch["attention_mask"],
+        "token_type_ids": batch["token_type_ids"],
+        "masked_positions": batch["masked_lm_positions"],
+        "labels": batch["masked_lm_ids"].masked_fill(batch["masked_lm_weights"] == 0, IGNORED),
+    }
+
+
+@torch.no_grad()
+def masked_lm_sums(loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Right predictions, predictions, and the sum of their losses, of a mean loss: fp64 [3]."""
+    right, predictions = (logits.argmax(-1) == labels).sum(), (labels != IGNORED).sum()
+    return torch.stack([right, predictions, loss * predictions]).double()

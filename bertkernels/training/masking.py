@@ -1,17 +1,28 @@
-"""Dynamic masking for ELECTRA and masked-LM pre-training, and the batches it makes.
+"""Dynamic masking for ELECTRA and masked-LM pre-training: which positions are predicted, and what stands there.
 
-What is masked depends on the seed, the epoch and the example alone (a counter-based generator, no state): the same on
-any number of processes and loader workers, and after a resume.
-Source: ELECTRA (Clark et al., 2020), section 3.1 and its released pre-training code.
+Source: ELECTRA (Clark et al., 2020), section 3.1, and BERT (Devlin et al., 2019), section 3.1; their released code.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-MASKINGS = ("without_replacement", "electra")
-_MASKED = 0.85  # share of the chosen positions that become [MASK]; the others keep their token
+
+@dataclass(frozen=True)
+class Masking:
+    """How positions are drawn, and the shares of them that become [MASK] or a random token; the others stay."""
+
+    with_replacement: bool
+    masked: float
+    random: float = 0.0
+
+
+# A random token is any of the vocabulary, as in BERT.
+MASKINGS = {
+    "without_replacement": Masking(with_replacement=False, masked=0.85),
+    "electra": Masking(with_replacement=True, masked=0.85),
+    "bert": Masking(with_replacement=False, masked=0.8, random=0.1),
+}
 _EXTRA = 0.005  # the room for predictions is computed from a slightly larger share
 
 
@@ -64,20 +75,33 @@ class Masked:
 
 
 def apply_mask(
-    input_ids: np.ndarray, positions: np.ndarray, weights: np.ndarray, uniforms: np.ndarray, mask_id: int
+    input_ids: np.ndarray,
+    positions: np.ndarray,
+    weights: np.ndarray,
+    uniforms: np.ndarray,
+    mask_id: int,
+    *,
+    masked: float = 0.85,
+    random: float = 0.0,
+    random_ids: np.ndarray | None = None,
 ) -> Masked:
-    """Replaces the drawn positions by [MASK], but leaves each draw whose uniform is 0.85 or more as it is.
+    """Replaces the drawn positions by [MASK] where their uniform is below `masked`, by their random id where it is
+    below `masked + random`, and leaves the others as they are.
 
-    input_ids [B, T]; positions int [B, P]; weights [B, P], 0 for draws that don't count; uniforms [B, P]. A draw that
-    does not count gets position 0 and id 0. A position drawn twice is masked if either draw says so.
+    input_ids [B, T]; positions int [B, P]; weights [B, P], 0 for draws that don't count; uniforms and random_ids
+    [B, P]. A draw that does not count gets position 0 and id 0. A position drawn twice is masked if either draw says
+    so.
     """
     counted = weights > 0
     positions = np.where(counted, positions, 0)
     ids = np.where(counted, np.take_along_axis(input_ids, positions, axis=1), 0)
-    rows, columns = np.nonzero(counted & (uniforms < _MASKED))
-    masked = input_ids.copy()
-    masked[rows, positions[rows, columns]] = mask_id
-    return Masked(masked, positions, ids, counted.astype(np.float32))
+    rows, columns = np.nonzero(counted & (uniforms < masked + random))
+    written = np.full(rows.shape, mask_id, dtype=input_ids.dtype)
+    if random_ids is not None:
+        written = np.where(uniforms[rows, columns] < masked, written, random_ids[rows, columns])
+    changed = input_ids.copy()
+    changed[rows, positions[rows, columns]] = written
+    return Masked(changed, positions, ids, counted.astype(np.float32))
 
 
 def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray, count: int) -> np.ndarray:
@@ -101,78 +125,3 @@ def _mix(value: np.ndarray) -> np.ndarray:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
-
-
-class MaskingCollator:
-    """Pads examples and masks them: the batch that `ElectraForPreTraining` takes.
-
-    An example is a dict of `input_ids` (unpadded), `first_length`, `epoch` and `index`. `masking="electra"` draws
-    positions with replacement as the original does, so that some are drawn twice; "without_replacement" predicts every
-    chosen position once. Batches are as wide as their longest example, or `max_length` with `pad_to_max_length`.
-    """
-
-    def __init__(
-        self,
-        *,
-        pad_id: int,
-        cls_id: int,
-        sep_id: int,
-        mask_id: int,
-        max_length: int,
-        seed: int,
-        mask_probability: float = 0.15,
-        masking: str = "without_replacement",
-        pad_to_max_length: bool = False,
-    ) -> None:
-        if masking not in MASKINGS:
-            raise ValueError(f"masking must be one of {', '.join(MASKINGS)}, not {masking!r}")
-        self.predictions = max_predictions(max_length, mask_probability)
-        if self.predictions < 1:
-            raise ValueError(f"max_length {max_length} leaves no room for a prediction at {mask_probability:.1%}")
-        self._pad_id, self._mask_id = pad_id, mask_id
-        self._special_ids = (cls_id, sep_id, mask_id)
-        self._max_length, self._pad_to_max_length = max_length, pad_to_max_length
-        self._seed, self._mask_probability = seed, mask_probability
-        self._with_replacement = masking == "electra"
-
-    def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
-        """All int64: input_ids, original_input_ids, attention_mask, token_type_ids [B, T], masked_lm_positions and
-        masked_lm_ids [B, P]; masked_lm_weights float32 [B, P]."""
-        lengths = np.array([len(example["input_ids"]) for example in examples])
-        firsts = np.array([example["first_length"] for example in examples])
-        width = self._max_length if self._pad_to_max_length else int(lengths.max())
-        input_ids = np.full((len(examples), width), self._pad_id, dtype=np.int64)  # [B, T]
-        for row, example in zip(input_ids, examples, strict=True):
-            row[: len(example["input_ids"])] = example["input_ids"]
-        place = np.arange(width)
-        real = place < lengths[:, None]  # [B, T]
-        masked = self._mask(
-            input_ids,
-            real,
-            np.array([example["epoch"] for example in examples]),
-            np.array([example["index"] for example in examples]),
-        )
-        batch = {
-            "input_ids": masked.input_ids,
-            "original_input_ids": input_ids,
-            "attention_mask": real.astype(np.int64),
-            "token_type_ids": (real & (place >= firsts[:, None])).astype(np.int64),
-            "masked_lm_positions": masked.positions,
-            "masked_lm_ids": masked.ids,
-            "masked_lm_weights": masked.weights,
-        }
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
-
-    def _mask(self, input_ids: np.ndarray, real: np.ndarray, epochs: np.ndarray, indices: np.ndarray) -> Masked:
-        draws = self.predictions
-        candidates = candidate_positions(input_ids, real, self._special_ids)
-        # Drawn for the longest example, so that an example's masks don't depend on its neighbours' lengths.
-        numbers = uniforms(self._seed, epochs, indices, draws + max(draws, self._max_length))
-        keep, place = numbers[:, :draws], numbers[:, draws:]
-        place = place[:, :draws] if self._with_replacement else place[:, : input_ids.shape[1]]
-        positions = choose_positions(candidates, place, draws, self._with_replacement)
-        counts = prediction_counts(real.sum(axis=1), draws, self._mask_probability)
-        available = candidates.sum(axis=1)
-        counts = np.where(available > 0, counts, 0) if self._with_replacement else np.minimum(counts, available)
-        weights = np.arange(draws) < counts[:, None]  # [B, P]
-        return apply_mask(input_ids, positions, weights, keep, self._mask_id)

@@ -41,4 +41,5 @@ def schedule(
     """BERT's schedule where it is asked for; None: transformers' own."""
     if not args.bert_schedule:
         return None
-    return bert_schedule(optimizer, steps, args.get_warmup_steps(steps), args.lr_decay_power)
+    decayed = args.lr_decay_steps or steps
+    return bert_schedule(optimizer, decayed, args.get_warmup_steps(steps), args.lr_decay_power)

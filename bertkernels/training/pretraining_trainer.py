@@ -11,6 +11,10 @@ from bertkernels.data.lengths import example_lengths
 from bertkernels.training.resumable_trainer import ResumableTrainer
 from bertkernels.training.running_sums import RunningSums
 
+_NO_EXAMPLE = -1  # an index: an empty example, which takes part in nothing
+_EMPTY = {"input_ids": np.zeros(0, dtype=np.int64), "first_length": 0}
+_COLUMNS = ("input_ids", "first_length", "next_sentence_label")
+
 
 class PretrainingSet(Dataset):
     """Packed examples by (epoch, index): what `MaskingCollator` takes."""
@@ -26,11 +30,15 @@ class PretrainingSet(Dataset):
         return example_lengths(self._examples)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[dict]:
-        columns = self._examples[[index for _, index in keys]]
-        rows = zip(keys, columns["input_ids"], columns["first_length"], strict=True)
+        found = self._examples[[max(index, 0) for _, index in keys]]
+        columns = {name: found[name] for name in _COLUMNS if name in found}
         return [
-            {"input_ids": ids, "first_length": first, "epoch": epoch, "index": index}
-            for (epoch, index), ids, first in rows
+            {
+                **({name: column[row] for name, column in columns.items()} if index != _NO_EXAMPLE else _EMPTY),
+                "epoch": epoch,
+                "index": index,
+            }
+            for row, (epoch, index) in enumerate(keys)
         ]
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
@@ -38,16 +46,20 @@ class PretrainingSet(Dataset):
 
 
 class _InOrder(Sampler):
-    """The keys of all examples of a `PretrainingSet`, always with the masks of epoch 0."""
+    """The keys of all examples of a `PretrainingSet`, always with the masks of epoch 0.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    Empty examples make their number a multiple of `multiple`: accelerate would have some counted twice to give all
+    processes the same number of batches.
+    """
+
+    def __init__(self, size: int, multiple: int) -> None:
+        self._size, self._filled = size, -(-size // multiple) * multiple
 
     def __len__(self) -> int:
-        return self._size
+        return self._filled
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((0, index) for index in range(self._size))
+        return ((0, index if index < self._size else _NO_EXAMPLE) for index in range(self._filled))
 
 
 class PretrainingTrainer(ResumableTrainer):
@@ -84,9 +96,15 @@ class PretrainingTrainer(ResumableTrainer):
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ):
         output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
-        for name, value in self.interval_averages(self._sums.total()).items():
+        sums = self._sums.total()
+        for name, value in {"loss": self.mean_loss(sums), **self.interval_averages(sums)}.items():
             output.metrics[f"{metric_key_prefix}_{name}"] = value
         return output
 
+    def mean_loss(self, sums: dict[str, torch.Tensor]) -> float:
+        """The loss over all that was summed up, each part a mean over its tokens or examples."""
+        raise NotImplementedError
+
     def _get_eval_sampler(self, eval_dataset) -> Sampler:
-        return _InOrder(len(eval_dataset))
+        several = self.args.world_size > 1
+        return _InOrder(len(eval_dataset), self.args.eval_batch_size * self.args.world_size if several else 1)

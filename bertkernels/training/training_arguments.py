@@ -10,6 +10,7 @@ from bertkernels.errors import InputError
 from bertkernels.training.output_folder import LAST
 
 OPTIMIZERS = ("torch", "bert_adam")
+LOSS_REDUCTIONS = ("mean", "sum")
 
 
 @dataclass
@@ -61,6 +62,13 @@ class RunArguments(TrainingArguments):
         },
     )
     lr_decay_power: float = field(default=1.0, metadata={"help": "Power of the decay in --bert_schedule."})
+    lr_decay_steps: int | None = field(
+        default=None,
+        metadata={
+            "help": "Steps after which the rate of --bert_schedule is 0, where a later run goes on with it (default: "
+            "this run's)."
+        },
+    )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Write into --output_dir although it is not empty; an earlier run goes."}
     )
@@ -73,6 +81,8 @@ class RunArguments(TrainingArguments):
             raise InputError(f"--tokens_per_batch must be at least 1, not {self.tokens_per_batch}")
         if self.layerwise_lr_decay is not None and not 0 < self.layerwise_lr_decay <= 1:
             raise InputError(f"--layerwise_lr_decay must be above 0 and at most 1, not {self.layerwise_lr_decay}")
+        if self.lr_decay_steps is not None and self.lr_decay_steps < max(1, self.max_steps):
+            raise InputError(f"--lr_decay_steps {self.lr_decay_steps} is below the steps of the run")
         super().__post_init__()
 
 
@@ -96,3 +106,17 @@ class FinetuneRunArguments(RunArguments):
     warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps (below 1: of all steps)."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Batch size of one process and step."})
     per_device_eval_batch_size: int = field(default=128, metadata={"help": "Batch size of one process, evaluation."})
+    loss_reduction: Literal["mean", "sum"] = field(
+        default="mean",
+        metadata={
+            "help": "sum: the loss is summed over the batch, as in ELECTRA's fine-tuning, so that --max_grad_norm cuts "
+            "nearly every gradient."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.loss_reduction not in LOSS_REDUCTIONS:
+            raise InputError(
+                f"--loss_reduction must be one of {', '.join(LOSS_REDUCTIONS)}, not {self.loss_reduction!r}"
+            )
+        super().__post_init__()

@@ -14,8 +14,10 @@ from bertkernels.errors import InputError
 from ..configuration import EncoderConfig
 from ..encoder import EncoderModel
 from ..heads import EncoderForMaskedLM, EncoderForReplacedTokenDetection, EncoderForSequenceClassification
+from ..multiple_choice import EncoderForMultipleChoice
+from ..token_classification import EncoderForTokenClassification
 from .conversion import Conversion
-from .huggingface_names import MODEL_TYPES, PARTS, model_names
+from .huggingface_names import MODEL_TYPES, PARTS, POOLED, model_names
 from .load import build_empty, check_weights, fill, shorten, weight_shapes
 from .weight_files import read_weights
 
@@ -24,6 +26,8 @@ MODEL_CLASSES: dict[str, type[PreTrainedModel]] = {
     "masked_lm": EncoderForMaskedLM,
     "discriminator": EncoderForReplacedTokenDetection,
     "classifier": EncoderForSequenceClassification,
+    "token_classifier": EncoderForTokenClassification,
+    "multiple_choice": EncoderForMultipleChoice,
 }
 _COMMON_FIELDS = (
     "vocab_size",
@@ -70,8 +74,8 @@ def convert_huggingface(folder: str | Path, part: str | None = None, padding: st
 
     Args:
         folder: as `save_pretrained` writes it; safetensors, or PyTorch's files without executing anything in them.
-        part: "encoder", "masked_lm", "discriminator" (ELECTRA's head) or "classifier"; None: what the folder's
-            `architectures` names, else the head that is there.
+        part: "encoder", "masked_lm", "discriminator" (ELECTRA's head), "classifier", "token_classifier" or
+            "multiple_choice"; None: what the folder's `architectures` names, else the head that is there.
         padding: as EncoderConfig; None: "reference" for ConvBERT, where padding takes part in convolutions as in
             Hugging Face's, "exact" for the others, whose real tokens do not see padding either way.
 
@@ -163,6 +167,8 @@ def _part(theirs: PreTrainedConfig, weights: Mapping[str, torch.Tensor], folder:
         ("ForMaskedLM", "masked_lm"),
         ("ForPreTraining", "masked_lm" if theirs.model_type == "bert" else "discriminator"),
         ("ForSequenceClassification", "classifier"),
+        ("ForTokenClassification", "token_classifier"),
+        ("ForMultipleChoice", "multiple_choice"),
         ("Model", "encoder"),
     ):
         if architecture.endswith(ending) and not architecture.endswith("LMHeadModel"):
@@ -194,17 +200,35 @@ def _our_config(
         fields["plan"] = f"{theirs.num_hidden_layers}*(attention ffn)"
     if theirs.model_type != "bert":
         fields["embedding_size"] = theirs.embedding_size
-    if part == "classifier":
+    if part in ("classifier", "token_classifier"):
         fields |= {"id2label": theirs.id2label, "label2id": theirs.label2id, "problem_type": theirs.problem_type}
+    if part == "classifier":
         hidden_act = {"bert": None, "electra": "gelu", "convbert": theirs.hidden_act}
         fields["classifier_hidden_act"] = hidden_act[theirs.model_type]
+    if part == "multiple_choice":
+        fields["classifier_hidden_act"] = _summary_activation(theirs, folder)
     if theirs.model_type == "bert":
-        fields["pooler"] = part == "classifier" or (part == "encoder" and any(n.startswith("pooler.") for n in weights))
+        pooled = part in POOLED
+        fields["pooler"] = pooled and (part != "encoder" or any(name.startswith("pooler.") for name in weights))
     fields["padding"] = padding or ("reference" if theirs.model_type == "convbert" else "exact")
     try:
         return EncoderConfig(**fields)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
+
+
+def _summary_activation(theirs: PreTrainedConfig, folder: Path) -> str | None:
+    """classifier_hidden_act of a multiple-choice head: ELECTRA has a hidden layer there, BERT its pooler before it."""
+    if theirs.model_type == "bert":
+        return None
+    if theirs.model_type == "convbert":
+        raise InputError(
+            f"{folder}: Hugging Face's ConvBERT reads a choice off its last position, padding included, which ours do "
+            "not; --part encoder converts the rest"
+        )
+    if (theirs.summary_type, theirs.summary_use_proj) != ("first", True):
+        raise InputError(f"{folder}: only summary_type 'first' with summary_use_proj can be converted")
+    return theirs.summary_activation
 
 
 def _convbert_fields(theirs: PreTrainedConfig, folder: Path) -> dict[str, object]:

@@ -8,7 +8,8 @@ import torch
 from ..configuration import EncoderConfig
 
 MODEL_TYPES = ("bert", "electra", "convbert")
-PARTS = ("encoder", "masked_lm", "discriminator", "classifier")
+PARTS = ("encoder", "masked_lm", "discriminator", "classifier", "token_classifier", "multiple_choice")
+POOLED = ("encoder", "classifier", "multiple_choice")  # parts that read the first token, of BERT through its pooler
 
 
 def unchanged(weight: torch.Tensor) -> torch.Tensor:
@@ -95,13 +96,18 @@ def head_names(model_type: str, part: str) -> Names:
         if bert:
             return _linear("classifier.output", "classifier")
         return _linear("classifier.dense", "classifier.dense") | _linear("classifier.output", "classifier.out_proj")
+    if part == "token_classifier":
+        return _linear("classifier.output", "classifier")
+    if part == "multiple_choice":
+        hidden = {} if bert else _linear("classifier.dense", "sequence_summary.summary")
+        return hidden | _linear("classifier.output", "classifier")
     return {}
 
 
 def model_names(model_type: str, part: str, config: EncoderConfig) -> Names:
     """All weights of a model, by their full names."""
     encoder = encoder_names(config)
-    if config.pooler and part in ("encoder", "classifier"):
+    if config.pooler and part in POOLED:
         encoder |= _linear("pooler", "pooler.dense")
     if part == "encoder":
         return encoder

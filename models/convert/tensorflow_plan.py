@@ -13,6 +13,7 @@ from ..configuration import EncoderConfig
 from ..electra import ElectraConfig, ElectraForPreTraining
 from ..encoder import EncoderModel
 from ..heads import EncoderForMaskedLM, EncoderForReplacedTokenDetection, EncoderForSequenceClassification
+from ..token_classification import EncoderForTokenClassification
 from . import tensorflow_names as names
 from .load import build_empty, check_weights, shorten, weight_shapes
 from .tensorflow_architecture import Shapes, count_layers, infer_architecture
@@ -30,6 +31,7 @@ _TASK_LABELS = {
     "rte": ("entailment", "not_entailment"),
 }
 _REGRESSION_TASKS = ("sts",)
+_TAGGING_TASKS = ("chunk",)
 _BERT_CLASSIFIER = {"output_weights", "output_bias"}
 
 
@@ -192,8 +194,13 @@ class _Planner:
             fields = {"id2label": id2label, "label2id": {label: i for i, label in id2label.items()}}
         if task in _REGRESSION_TASKS:
             fields["problem_type"] = "regression"
-        encoder, config = self._encoder(pooler=self._has(f"{self.scope}/pooler/"), **fields)
-        return VariablePlan(EncoderForSequenceClassification, config, names.prefixed("model", encoder) | head)
+        tags = task in _TAGGING_TASKS
+        if tags:
+            self.notes.append(f"the tags have numbers only: the program that tuned {task} kept their names elsewhere")
+        pooler = not tags and self._has(f"{self.scope}/pooler/")
+        encoder, config = self._encoder(pooler=pooler, **fields)
+        model_class = EncoderForTokenClassification if tags else EncoderForSequenceClassification
+        return VariablePlan(model_class, config, names.prefixed("model", encoder) | head)
 
     def _encoder(self, pooler: bool = False, **fields) -> tuple[names.Names, EncoderConfig]:
         variables = self._network(self.scope, f"{self.scope}/embeddings")

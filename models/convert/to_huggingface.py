@@ -5,16 +5,21 @@ from pathlib import Path
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForMultipleChoice,
     BertForSequenceClassification,
+    BertForTokenClassification,
     BertModel,
     ConvBertConfig,
     ConvBertForMaskedLM,
     ConvBertForSequenceClassification,
+    ConvBertForTokenClassification,
     ConvBertModel,
     ElectraConfig,
     ElectraForMaskedLM,
+    ElectraForMultipleChoice,
     ElectraForPreTraining,
     ElectraForSequenceClassification,
+    ElectraForTokenClassification,
     ElectraModel,
     PreTrainedConfig,
     PreTrainedModel,
@@ -25,7 +30,7 @@ from bertkernels.errors import InputError
 from ..configuration import EncoderConfig
 from ..kinds import find_kind
 from .from_huggingface import MODEL_CLASSES
-from .huggingface_names import MODEL_TYPES, model_names
+from .huggingface_names import MODEL_TYPES, POOLED, model_names
 from .load import build_empty, check_weights, fill, weight_shapes
 from .save import save_model
 
@@ -34,13 +39,18 @@ _CLASSES: dict[tuple[str, str], type[PreTrainedModel]] = {
     ("bert", "encoder"): BertModel,
     ("bert", "masked_lm"): BertForMaskedLM,
     ("bert", "classifier"): BertForSequenceClassification,
+    ("bert", "token_classifier"): BertForTokenClassification,
+    ("bert", "multiple_choice"): BertForMultipleChoice,
     ("electra", "encoder"): ElectraModel,
     ("electra", "masked_lm"): ElectraForMaskedLM,
     ("electra", "discriminator"): ElectraForPreTraining,
     ("electra", "classifier"): ElectraForSequenceClassification,
+    ("electra", "token_classifier"): ElectraForTokenClassification,
+    ("electra", "multiple_choice"): ElectraForMultipleChoice,
     ("convbert", "encoder"): ConvBertModel,
     ("convbert", "masked_lm"): ConvBertForMaskedLM,
     ("convbert", "classifier"): ConvBertForSequenceClassification,
+    ("convbert", "token_classifier"): ConvBertForTokenClassification,
 }
 _COMMON_FIELDS = (
     "vocab_size",
@@ -121,8 +131,11 @@ def _their_config(model: PreTrainedModel, model_type: str, part: str) -> PreTrai
     problems += _head_problems(model, model_type, part)
     if problems:
         raise InputError(f"this model cannot be a Hugging Face {model_type}: {'; '.join(problems)}")
-    if part == "classifier":
+    if part in ("classifier", "token_classifier"):
         fields |= {"id2label": config.id2label, "label2id": config.label2id, "problem_type": config.problem_type}
+    if part == "multiple_choice" and model_type == "electra":
+        act = config.classifier_hidden_act
+        fields |= {"summary_activation": _ACTIVATIONS.get(act, act)}
     return _CONFIGS[model_type](**fields)
 
 
@@ -170,7 +183,7 @@ def _head_problems(model: PreTrainedModel, model_type: str, part: str) -> list[s
             problems.append(f"its masked language model's head uses gelu, not {config.hidden_act}")
         if not config.tie_word_embeddings:
             problems.append("this one predicts with output embeddings of its own (tie_word_embeddings=false)")
-    if part in ("encoder", "classifier") and config.pooler != (model_type == "bert"):
+    if part in POOLED and config.pooler != (model_type == "bert"):
         problems.append("it has no pooler" if config.pooler else "it needs a pooler (electra is the same without)")
     if part == "classifier":
         wanted = {"bert": None, "electra": "gelu", "convbert": config.hidden_act}[model_type]
@@ -178,4 +191,9 @@ def _head_problems(model: PreTrainedModel, model_type: str, part: str) -> list[s
             problems.append(
                 f"its classification head has classifier_hidden_act {wanted}, not {config.classifier_hidden_act}"
             )
+    if part == "multiple_choice" and (config.classifier_hidden_act is None) != (model_type == "bert"):
+        wanted = "None" if model_type == "bert" else "a name"
+        problems.append(
+            f"its multiple-choice head has classifier_hidden_act {wanted}, not {config.classifier_hidden_act}"
+        )
     return problems

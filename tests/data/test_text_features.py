@@ -1,6 +1,7 @@
 import pytest
 
 from bertkernels.data import text_features as module
+from bertkernels.data.pair_features import pair_features
 from bertkernels.data.text_features import text_features
 from bertkernels.data.tokenizer import SPECIAL_TOKENS, tokenizer_from_vocabulary
 
@@ -29,7 +30,10 @@ def tokenizer():
 @pytest.mark.parametrize("seconds", [None, _SECONDS])
 @pytest.mark.parametrize("workers", [None, 2])
 def test_they_are_what_the_tokenizer_says(tokenizer, cache, large, seconds, workers):
-    expected = tokenizer(_FIRSTS, seconds, truncation="longest_first", max_length=9)
+    if seconds is None:
+        expected = tokenizer(_FIRSTS, truncation=True, max_length=9)
+    else:
+        expected = pair_features(tokenizer, _FIRSTS, seconds, 9)
     for _ in range(2):  # made, then found
         found = text_features(_FIRSTS, seconds, tokenizer, 9, workers)
         assert set(found.column_names) == set(expected)

@@ -9,18 +9,24 @@ from transformers import (
     AutoModel,
     BertConfig,
     BertForMaskedLM,
+    BertForMultipleChoice,
     BertForPreTraining,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
     ConvBertConfig,
     ConvBertForMaskedLM,
+    ConvBertForMultipleChoice,
     ConvBertForSequenceClassification,
+    ConvBertForTokenClassification,
     ConvBertModel,
     ElectraConfig,
     ElectraForMaskedLM,
+    ElectraForMultipleChoice,
     ElectraForPreTraining,
     ElectraForSequenceClassification,
+    ElectraForTokenClassification,
     ElectraModel,
 )
 
@@ -30,6 +36,8 @@ from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.convert import from_huggingface, to_huggingface
 from bertkernels.models.convert.from_huggingface import convert_huggingface
 from bertkernels.models.encoder import EncoderModel
+from bertkernels.models.multiple_choice import EncoderForMultipleChoice
+from bertkernels.models.token_classification import EncoderForTokenClassification
 
 TOLERANCE = 1e-5
 TINY = {
@@ -139,6 +147,24 @@ MODELS = {
         BertForSequenceClassification,
         BertConfig(**TINY, num_labels=1, problem_type="regression", classifier_dropout=0.3),
         heads.EncoderForSequenceClassification,
+        "logits",
+    ),
+    "convbert-tagger": (
+        ConvBertForTokenClassification,
+        ConvBertConfig(**CONVBERT, id2label={0: "O", 1: "B-x", 2: "I-x"}),
+        EncoderForTokenClassification,
+        "logits",
+    ),
+    "electra-tagger": (
+        ElectraForTokenClassification,
+        ElectraConfig(**ELECTRA, classifier_dropout=0.0, num_labels=5),
+        EncoderForTokenClassification,
+        "logits",
+    ),
+    "bert-tagger": (
+        BertForTokenClassification,
+        BertConfig(**TINY, num_labels=5),
+        EncoderForTokenClassification,
         "logits",
     ),
 }
@@ -275,13 +301,49 @@ def test_parts(tmp_path):
     assert_same_outputs(theirs.bert, encoder, batch(), "pooler_output")
 
 
+CHOICES = {
+    "bert": (BertForMultipleChoice, BertConfig(**TINY, classifier_dropout=0.3)),
+    "electra": (ElectraForMultipleChoice, ElectraConfig(**ELECTRA, summary_activation="tanh")),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_multiple_choice_both_ways(name, tmp_path):
+    their_class, config = CHOICES[name]
+    theirs = randomised(their_class(config))
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = from_huggingface(tmp_path / "theirs")
+    assert type(ours) is EncoderForMultipleChoice
+    inputs = {key: torch.stack([value, value.flip(0), value[[1, 1]]], 1) for key, value in batch().items()}
+    assert_same_outputs(theirs, ours, inputs, "logits")
+    to_huggingface(ours, tmp_path / "back")
+    back = their_class.from_pretrained(tmp_path / "back")
+    assert_same_state(back, theirs)
+    assert_same_outputs(theirs, back, inputs, "logits")
+
+
+def test_multiple_choice_that_ours_do_not_have(tmp_path):
+    randomised(ConvBertForMultipleChoice(ConvBertConfig(**CONVBERT))).save_pretrained(tmp_path / "convbert")
+    with pytest.raises(InputError, match="reads a choice off its last position"):
+        from_huggingface(tmp_path / "convbert")
+    conversion = convert_huggingface(tmp_path / "convbert", part="encoder")
+    assert conversion.notes == ["left out: classification head (classifier.bias, classifier.weight)"]
+    config = ElectraConfig(**ELECTRA, summary_type="mean")
+    randomised(ElectraForMultipleChoice(config)).save_pretrained(tmp_path / "electra")
+    with pytest.raises(InputError, match="only summary_type 'first' with summary_use_proj"):
+        from_huggingface(tmp_path / "electra")
+    ours = EncoderForMultipleChoice(EncoderConfig(plan="(attention ffn)", pooler=False, **OURS))
+    with pytest.raises(InputError, match="multiple-choice head has classifier_hidden_act a name, not None"):
+        to_huggingface(ours, tmp_path / "back")
+
+
 def test_a_head_without_counterpart(tmp_path):
-    theirs = randomised(BertForTokenClassification(BertConfig(**TINY)))
+    theirs = randomised(BertForQuestionAnswering(BertConfig(**TINY)))
     theirs.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="BertForTokenClassification, whose head has no counterpart"):
+    with pytest.raises(InputError, match="BertForQuestionAnswering, whose head has no counterpart"):
         from_huggingface(tmp_path)
     conversion = convert_huggingface(tmp_path, part="encoder")
-    assert conversion.notes == ["left out: classification head (classifier.bias, classifier.weight)"]
+    assert conversion.notes == ["left out: question-answering head (qa_outputs.bias, qa_outputs.weight)"]
     assert_same_outputs(theirs.bert, conversion.model, batch(), "last_hidden_state")
 
 

@@ -16,6 +16,7 @@ from bertkernels.models.convert.tensorflow_config import KnownSizes, read_known_
 from bertkernels.models.convert.tensorflow_plan import plan_variables
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.models.heads import EncoderForMaskedLM, EncoderForSequenceClassification
+from bertkernels.models.token_classification import EncoderForTokenClassification
 
 DEFAULTS = {
     "hidden_size": 24,
@@ -405,6 +406,10 @@ def test_one_of_several_tasks():
     plan = plan_variables(shapes, task="rte")
     assert plan.model_class is EncoderForSequenceClassification
     assert plan.config.label2id == {"entailment": 0, "not_entailment": 1}
+    tagger = shapes | {"task_specific/chunk/dense/kernel": (24, 41), "task_specific/chunk/dense/bias": (41,)}
+    plan = plan_variables(tagger, task="chunk")
+    assert plan.model_class is EncoderForTokenClassification and plan.config.num_labels == 41
+    assert "the tags have numbers only: the program that tuned chunk kept their names elsewhere" in plan.notes
     regression = plan_variables(shapes, task="sts").config
     assert (regression.num_labels, regression.problem_type) == (1, "regression")
 

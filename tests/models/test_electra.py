@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -199,6 +201,9 @@ def test_generator_configurations():
     assert made.plan == "2*(mixed ffn[groups=2])" and made.padding == "reference"
     assert generator_config(discriminator(), 1 / 8).num_attention_heads == 1
     assert generator_config(discriminator(), 0.25, untied_embeddings=True).embedding_size == 8
+    plan = "2*attention 2*(mixed ffn)"
+    fewer = [generator_config(discriminator(plan=plan), 0.5, layers=share).plan for share in (1.0, 0.75, 0.5, 0.01)]
+    assert fewer == [plan, "2*attention (mixed ffn)", "2*attention", "attention"]
 
 
 def test_configuration_round_trips(tmp_path):
@@ -218,6 +223,8 @@ def test_configuration_round_trips(tmp_path):
         ({"temperature": 0}, "temperature must be above 0"),
         ({"discriminator_weight": -1}, "discriminator_weight must not be negative"),
         ({"duplicate_draws": "last"}, "duplicate_draws must be one of first, average, got 'last'"),
+        ({"untied_generator": False, "generator": discriminator()}, "generator can't be given where untied_generator"),
+        ({"uniform_generator": True, "untied_generator_embeddings": True}, "can't be given with uniform_generator"),
     ],
 )
 def test_mistakes_are_named(fields, message):
@@ -262,6 +269,44 @@ def test_untied_embeddings(tmp_path):
     loaded = ElectraForPreTraining.from_pretrained(tmp_path)
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_one_network_for_both_roles(tmp_path):
+    model, given = pair(untied_generator=False), batch()
+    assert model.generator.model is model.discriminator.model and model.config.generator is None
+    encoder, both = model.discriminator.model, [model.generator.prediction, model.discriminator.prediction]
+    alone = [encoder.num_parameters(), *(sum(p.numel() for p in head.parameters()) for head in both)]
+    words = encoder.embeddings.word_embeddings.weight
+    assert model.num_parameters() == sum(alone) - words.numel(), "the decoder's weight is the word table"
+    out = model(**given, sampled_ids=torch.full((3, 4), 17))
+    hidden = encoder(given["input_ids"], given["attention_mask"]).last_hidden_state
+    torch.testing.assert_close(out.masked_lm_logits[0, 1], model.generator.prediction(hidden[0, 5]))
+    model.train()(**given).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.eval().save_pretrained(tmp_path)
+    loaded, report = ElectraForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert loaded.generator.model is loaded.discriminator.model
+    assert torch.equal(loaded(**given, sampled_ids=torch.full((3, 4), 17)).loss, out.loss)
+
+
+def test_a_uniform_generator_is_no_network(tmp_path):
+    model, given = pair(uniform_generator=True), batch()
+    assert model.generator is None and model.num_parameters() == model.discriminator.num_parameters()
+    out = model(**given)
+    assert out.masked_lm_loss.item() == pytest.approx(math.log(VOCABULARY), rel=1e-5)
+    out.loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    torch.manual_seed(0)
+    sampled = torch.stack([model(**given).sampled_ids for _ in range(400)])[:, given["masked_lm_weights"] > 0]
+    expected = sampled.numel() / VOCABULARY
+    counts = sampled.flatten().bincount(minlength=VOCABULARY)
+    assert (counts - expected).abs().max() < 5 * expected**0.5, "each token as likely"
+    model.save_pretrained(tmp_path)
+    loaded = ElectraForPreTraining.from_pretrained(tmp_path)
+    assert loaded.generator is None and loaded.config.uniform_generator
+    sampled = torch.full((3, 4), 17)
+    assert torch.equal(loaded(**given, sampled_ids=sampled).loss, model(**given, sampled_ids=sampled).loss)
 
 
 def test_the_discriminator_leaves_alone(tmp_path):

@@ -10,7 +10,7 @@ from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining
 from bertkernels.models.heads import EncoderForMaskedLM
 from bertkernels.ops.dispatch import can_run
-from bertkernels.training.masking import MaskingCollator
+from bertkernels.training.masking_collator import MaskingCollator
 
 VOCABULARY, TOKENS = 331, 96  # a number of tokens that no other size has
 LENGTHS = (96, 20, 31, 7, 44, 12)

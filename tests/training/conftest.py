@@ -8,7 +8,9 @@ import sys
 
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification
 
+from bertkernels.data.tokenizer import SPECIAL_TOKENS, tokenizer_from_vocabulary
 from bertkernels.training.pretrain import PretrainArguments
 from bertkernels.training.train_log import LOG_FILE
 from bertkernels.training.training_arguments import PretrainRunArguments
@@ -132,3 +134,19 @@ def two_processes(tmp_path):
         return process.stdout
 
     return run
+
+
+@pytest.fixture
+def tiny_classifier(tmp_path):
+    """Makes a folder with a classifier of random weights that knows the words good, bad, a and row."""
+
+    def make(name="model", **config):
+        vocabulary = {word: number for number, word in enumerate([*SPECIAL_TOKENS, "good", "bad", "a", "row"])}
+        tokenizer_from_vocabulary(vocabulary).save_pretrained(tmp_path / name)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        config = BertConfig(**sizes, vocab_size=len(vocabulary), **config)
+        torch.manual_seed(0)
+        BertForSequenceClassification(config).save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    return make

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from bertkernels.training.masking import MaskingCollator, choose_positions, uniforms
+from bertkernels.training.masking import choose_positions, uniforms
+from bertkernels.training.masking_collator import MaskingCollator
 
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 
@@ -121,5 +122,51 @@ def test_uniform_numbers_are_in_range_uncorrelated_and_fixed():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="masking must be one of"):
         _collator(masking="other")
+    with pytest.raises(ValueError, match="needs vocab_size"):
+        _collator(masking="bert")
     with pytest.raises(ValueError, match="no room for a prediction"):
         _collator(max_length=6)
+
+
+def test_bert_masks_replaces_and_keeps():
+    """4,000 examples of 3 predictions: shares of [MASK], random and kept tokens within five standard deviations."""
+    examples = [example | {"index": index} for index, example in enumerate(_examples([25]) * 4000)]
+    batch = _collator(masking="bert", max_length=25, vocab_size=1000)(examples)
+    counted = batch["masked_lm_weights"] > 0
+    assert counted.sum() == 3 * 4000
+    found = batch["input_ids"].gather(1, batch["masked_lm_positions"])[counted]
+    true = batch["masked_lm_ids"][counted]
+    draws = len(found)
+    for share, hits in (
+        (0.8, (found == MASK).sum()),
+        (0.1, ((found != MASK) & (found != true)).sum()),
+        (0.1, (found == true).sum()),
+    ):
+        assert abs(hits.item() - share * draws) < 5 * (share * (1 - share) * draws) ** 0.5 + 0.001 * draws
+    random = found[(found != MASK) & (found != true)].double()
+    assert random.min() < 20 and random.max() >= 980, "any of the vocabulary"
+    assert abs(random.mean().item() - 499.5) < 5 * 1000 / (12 * len(random)) ** 0.5
+    unmasked = torch.ones_like(batch["input_ids"], dtype=torch.bool)
+    unmasked.scatter_(1, batch["masked_lm_positions"], False)
+    assert torch.equal(batch["input_ids"][unmasked], batch["original_input_ids"][unmasked])
+    assert torch.equal(batch["original_input_ids"].gather(1, batch["masked_lm_positions"])[counted], true)
+
+
+def test_bert_masks_the_positions_that_the_default_does():
+    """Random tokens take numbers of their own: they change nothing of what is drawn."""
+    examples = _examples([128, 60, 30])
+    bert = _collator(masking="bert", vocab_size=100)(examples)
+    default = _collator()(examples)
+    assert torch.equal(bert["masked_lm_positions"], default["masked_lm_positions"])
+    assert not torch.equal(bert["input_ids"], default["input_ids"])
+
+
+def test_empty_examples_take_part_in_nothing():
+    full = _examples([12])
+    empty = {"input_ids": np.zeros(0, dtype=np.int64), "first_length": 0, "epoch": 0, "index": -1}
+    full[0]["next_sentence_label"] = 1
+    batch = _collator()([*full, empty])
+    assert batch["attention_mask"].sum(1).tolist() == [12, 0]
+    assert batch["masked_lm_weights"].sum(1).tolist() == [2, 0]
+    assert batch["next_sentence_label"].tolist() == [1, -100]
+    assert _collator()([empty])["input_ids"].shape == (1, 1)

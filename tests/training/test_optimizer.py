@@ -119,6 +119,17 @@ def test_trainer_builds_what_the_flags_say(tmp_path):
     assert rates[2][-1] == pytest.approx(0.8 * 0.5**5)
 
 
+def test_a_rate_that_falls_beyond_the_run(tmp_path):
+    trainer = _trainer(tmp_path, _small("ours"), bert_schedule=True, warmup_steps=0, lr_decay_steps=20)
+    trainer.create_optimizer_and_scheduler(10)
+    for _ in range(10):
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    assert trainer.lr_scheduler.get_last_lr()[0] == pytest.approx(0.5)
+    with pytest.raises(InputError, match="--lr_decay_steps 9 is below the steps of the run"):
+        _trainer(tmp_path, _small("ours"), bert_schedule=True, lr_decay_steps=9)
+
+
 def test_trainer_without_flags_is_transformers_own(tmp_path):
     trainer = _trainer(tmp_path, _small("ours"))
     trainer.create_optimizer_and_scheduler(10)

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from bertkernels.errors import InputError
 from bertkernels.models.electra import ElectraForPreTraining
 from bertkernels.models.heads import EncoderForMaskedLM, EncoderForReplacedTokenDetection
-from bertkernels.training.masking import MaskingCollator
+from bertkernels.training.masking_collator import MaskingCollator
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.pretraining_trainer import PretrainingSet
 from bertkernels.training.sampler import EpochSampler

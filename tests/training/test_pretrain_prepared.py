@@ -70,7 +70,7 @@ def test_evaluation_does_not_change_training(on_prepared, tmp_path, objective):
     [
         ({"max_seq_length": 64}, "--max_seq_length 64: --prepared_dir .* was prepared with 32"),
         ({"train_file": ["a.txt"]}, "--train_file is for `bertkernels prepare`"),
-        ({"packing": "convbert"}, "--packing is for `bertkernels prepare`"),
+        ({"packing": "convbert"}, "--packing convbert: --prepared_dir .* was prepared with electra"),
         ({"mask_probability": 0.01}, "leaves no room for a prediction"),
     ],
 )

@@ -53,6 +53,12 @@ class FinetuningTask(ABC, Generic[Rows]):
     def configure(self, config: PreTrainedConfig) -> None:
         """Sets what the head depends on: number and names of labels, kind of loss."""
 
+    def adopt(self, config: PreTrainedConfig) -> None:
+        """Takes over what a fine-tuned model knows of its task, such as the labels' names and order, for predictions.
+
+        Raises InputError for a model of another task.
+        """
+
     @abstractmethod
     def first(self, rows: Rows, count: int) -> Rows:
         """The first `count` rows."""
@@ -84,3 +90,10 @@ class FinetuningTask(ABC, Generic[Rows]):
         Raises InputError where the kind has no form for that.
         """
         raise InputError(f"predictions of {self.name} have no file format here")
+
+    def write_probabilities(self, folder: Path, name: str, split: Split[Rows], outputs: EvalPrediction) -> list[Path]:
+        """Writes each label's probability for the rows of the split `name`; returns the files written.
+
+        Raises InputError where the kind has none.
+        """
+        raise InputError(f"there are no probabilities for {self.name}")

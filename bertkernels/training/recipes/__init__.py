@@ -1,0 +1,1 @@
+"""Published hyper-parameters by name."""
