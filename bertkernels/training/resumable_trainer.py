@@ -16,6 +16,7 @@ from bertkernels.training.checkpoints import STATE_FILE
 from bertkernels.training.data_order import DataOrder
 from bertkernels.training.graphed_steps import GraphedSteps
 from bertkernels.training.optimizer import optimizer_settings, schedule
+from bertkernels.training.process_group import leave_at_exit
 from bertkernels.training.running_sums import RunningSums
 from bertkernels.training.sharding import let_cpus_shard, load_whole
 from bertkernels.training.speed_log import SpeedLog
@@ -39,6 +40,7 @@ class ResumableTrainer(Trainer):
     samples_with_epoch = False  # whether the training set's keys are (epoch, index)
 
     def __init__(self, *args, **kwargs) -> None:
+        leave_at_exit()
         super().__init__(*args, **kwargs)
         self._sums = RunningSums(self.accelerator)
         self._order = DataOrder(self.args, self.samples_with_epoch)

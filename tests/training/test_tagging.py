@@ -122,7 +122,7 @@ def oracle(task, split):
 @pytest.mark.parametrize("scheme", ["bioes", "iob2"])
 def test_it_learns_saves_and_reports(encoder, files, run_arguments, tmp_path, scheme, capsys):
     arguments = FinetuneArguments(model_name_or_path=encoder(), max_seq_length=20, tag_scheme=scheme, **files())
-    result = finetune(arguments, run_arguments(max_steps=200, learning_rate=5e-3))
+    result = finetune(arguments, run_arguments(max_steps=400, learning_rate=5e-3))
     assert f"COL, THING; {scheme}, files iob2" in capsys.readouterr().out
     assert result.main_metric == "f1" and result.metrics["eval_f1"] > 0.9
     assert result.metrics["eval_accuracy"] > result.metrics["eval_majority_accuracy"] + 0.3
