@@ -30,7 +30,7 @@ def mixed_context(
         attention_mask: bool or additive, broadcastable to [B, H, T, T].
         the others: as for the op.
     """
-    if x.device.type != "cpu" or dispatch.resolve("mixed_context", "cpu", dispatch.requested(None)) != "cpu":
+    if x.device.type != "cpu" or not dispatch.runs_on("mixed_context", "cpu"):
         return None
     if not all(map(calls_alone, layers)):
         return None

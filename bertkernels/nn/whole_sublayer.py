@@ -90,7 +90,7 @@ def _takes(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *layer
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and dispatch.resolve(op, "cpu", dispatch.requested(None)) == "cpu"
+        and dispatch.runs_on(op, "cpu")
         and is_plain_norm(norm)
         and calls_alone(dropout, *layers)
     )

@@ -149,6 +149,13 @@ def resolve(op: str, device_type: str, impl: str) -> str:
     return _launchers[op].resolve(device_type, impl)
 
 
+def runs_on(op: str, impl: str) -> bool:
+    """Whether a call of `op` on the CPU runs on `impl` if it asks for nothing itself. Where another implementation is
+    asked for, one that the op may not have, it does not."""
+    asked_for = requested(None)
+    return asked_for in ("", impl) and resolve(op, "cpu", asked_for) == impl
+
+
 def describe(device_type: str) -> dict[str, tuple[str, dict[str, str]]]:
     """For each op: the implementation that a call on this kind of device gets, and why its others cannot run."""
     table = {}
