@@ -65,6 +65,9 @@ def eager(x, weight, bias, grad, lengths=None, cu_seqlens=None, causal=False, dt
         ends = [x.shape[1]] * len(x) if lengths is None else lengths.tolist()
         bounds = [(row, 0, end) for row, end in enumerate(ends)]
 
+    if all(start == end for _, start, end in bounds):  # autograd has nothing to go through
+        return tuple(torch.zeros_like(tensor, dtype=dtype) for tensor in (x, x, weight, bias) if tensor is not None)
+
     def convolution(x, weight, bias):
         rows = x if cu_seqlens is None else x[None]
         out = torch.zeros_like(rows)
