@@ -99,10 +99,14 @@ def windows(x, taps):
 
 
 def masked(x, seed=1):
-    """A bias that leaves out some keys of each sequence, but never all, and shifts the others."""
+    """A bias that leaves out some keys of each sequence, but never the first two, and shifts the others.
+
+    A single key would take all the attention: the gradients of its scores are nothing, and what they come out as no
+    measure of an error.
+    """
     generator = torch.Generator().manual_seed(seed)
     bias = torch.randn(x.shape[:2], generator=generator).to(x.dtype)
-    bias[:, 1:][torch.rand(bias[:, 1:].shape, generator=generator) < 0.3] = -torch.inf
+    bias[:, 2:][torch.rand(bias[:, 2:].shape, generator=generator) < 0.3] = -torch.inf
     return bias
 
 
