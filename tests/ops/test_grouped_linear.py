@@ -62,11 +62,14 @@ def check(x, weight, bias, grad, activation, impl, what):
     tensors = x, weight, bias, grad, activation
     names = "out", "d_x", "d_weight", "d_bias"
     got, want, same_dtype = run(*tensors, impl), exact(*tensors), eager(*tensors)
+    terms = rounding(exact, (x, weight, bias), grad, activation)
     if x.dtype == torch.float64:
-        terms = rounding(exact, (x, weight, bias), grad, activation)
         assert_within_budget(names, got, want, same_dtype, what, roundings=3, of=terms)
-    else:
-        assert_within_budget(names, got, want, same_dtype, what)
+        return
+    of = list(want)
+    if x.dtype == torch.float32 and activation in ("tanh", "sigmoid"):
+        of[0] = terms[0]  # the sum is rounded in fp32 too, and by more than the flat ends, the largest entries, tell
+    assert_within_budget(names, got, want, same_dtype, what, of=of)
 
 
 @pytest.mark.parametrize("device, impl", TARGETS)
