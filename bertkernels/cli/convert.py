@@ -52,8 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--part",
-        help="encoder, discriminator, generator, masked_lm, pretraining, classifier, token_classifier or "
-        "multiple_choice (default: what the source is; of a TensorFlow checkpoint the discriminator, else the encoder)",
+        help="encoder, discriminator, generator, masked_lm, pretraining, classifier, token_classifier, "
+        "question_answering or multiple_choice (default: what the source is; of a "
+        "TensorFlow checkpoint the discriminator, else the encoder)",
     )
     parser.add_argument(
         "--padding",

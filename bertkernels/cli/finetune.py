@@ -20,13 +20,14 @@ def run(argv: list[str]) -> int:
     """Fine-tunes as the flags say, once or for several tasks and seeds, and prints the evaluation."""
     from bertkernels.data.glue import TRAINED, task_names
     from bertkernels.training.finetune import finetune
-    from bertkernels.training.recipes.finetuning_flags import list_recipes
+    from bertkernels.training.recipes.finetuning import RECIPES
+    from bertkernels.training.recipes.names import list_recipes
     from bertkernels.training.series_arguments import chosen_seeds
 
     argv = expand_file(argv)
     series, arguments, training = _parse(argv)
     if series.list_recipes:
-        print(list_recipes())
+        print(list_recipes(RECIPES))
         return 0
     tasks = task_names(arguments.task_name, TRAINED) if arguments.task_name else [None]
     seeds = chosen_seeds(series, training.seed)

@@ -9,12 +9,14 @@ def run(argv: list[str]) -> int:
     """Pre-trains as the flags and the recipe say and prints where the result is."""
     from bertkernels.training.pretrain import pretrain
     from bertkernels.training.recipes.apply import given_flags
-    from bertkernels.training.recipes.pretraining_flags import list_recipes, recipe_for_run
+    from bertkernels.training.recipes.names import list_recipes
+    from bertkernels.training.recipes.pretraining import RECIPES
+    from bertkernels.training.recipes.pretraining_flags import recipe_for_run
 
     argv = expand_file(argv)
     asked, arguments, training = _parse(argv)
     if asked.list_recipes:
-        print(list_recipes())
+        print(list_recipes(RECIPES))
         return 0
     recipe = recipe_for_run(asked, arguments, training, given_flags(argv))
     if recipe is not None:

@@ -15,6 +15,7 @@ from ..configuration import EncoderConfig
 from ..encoder import EncoderModel
 from ..heads import EncoderForMaskedLM, EncoderForReplacedTokenDetection, EncoderForSequenceClassification
 from ..multiple_choice import EncoderForMultipleChoice
+from ..question_answering import EncoderForQuestionAnswering
 from ..token_classification import EncoderForTokenClassification
 from .conversion import Conversion
 from .huggingface_names import MODEL_TYPES, PARTS, POOLED, model_names
@@ -27,6 +28,7 @@ MODEL_CLASSES: dict[str, type[PreTrainedModel]] = {
     "discriminator": EncoderForReplacedTokenDetection,
     "classifier": EncoderForSequenceClassification,
     "token_classifier": EncoderForTokenClassification,
+    "question_answering": EncoderForQuestionAnswering,
     "multiple_choice": EncoderForMultipleChoice,
 }
 _COMMON_FIELDS = (
@@ -74,8 +76,9 @@ def convert_huggingface(folder: str | Path, part: str | None = None, padding: st
 
     Args:
         folder: as `save_pretrained` writes it; safetensors, or PyTorch's files without executing anything in them.
-        part: "encoder", "masked_lm", "discriminator" (ELECTRA's head), "classifier", "token_classifier" or
-            "multiple_choice"; None: what the folder's `architectures` names, else the head that is there.
+        part: "encoder", "masked_lm", "discriminator" (ELECTRA's head), "classifier", "token_classifier",
+            "question_answering" (two logits a token) or "multiple_choice"; None: what the folder's `architectures`
+            names, else the head that is there.
         padding: as EncoderConfig; None: "reference" for ConvBERT, where padding takes part in convolutions as in
             Hugging Face's, "exact" for the others, whose real tokens do not see padding either way.
 
@@ -168,6 +171,7 @@ def _part(theirs: PreTrainedConfig, weights: Mapping[str, torch.Tensor], folder:
         ("ForPreTraining", "masked_lm" if theirs.model_type == "bert" else "discriminator"),
         ("ForSequenceClassification", "classifier"),
         ("ForTokenClassification", "token_classifier"),
+        ("ForQuestionAnswering", "question_answering"),
         ("ForMultipleChoice", "multiple_choice"),
         ("Model", "encoder"),
     ):
@@ -205,6 +209,8 @@ def _our_config(
     if part == "classifier":
         hidden_act = {"bert": None, "electra": "gelu", "convbert": theirs.hidden_act}
         fields["classifier_hidden_act"] = hidden_act[theirs.model_type]
+    if part == "question_answering":
+        fields |= {"qa_head": "plain", "answerable_classifier": False}
     if part == "multiple_choice":
         fields["classifier_hidden_act"] = _summary_activation(theirs, folder)
     if theirs.model_type == "bert":

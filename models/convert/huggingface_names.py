@@ -8,7 +8,15 @@ import torch
 from ..configuration import EncoderConfig
 
 MODEL_TYPES = ("bert", "electra", "convbert")
-PARTS = ("encoder", "masked_lm", "discriminator", "classifier", "token_classifier", "multiple_choice")
+PARTS = (
+    "encoder",
+    "masked_lm",
+    "discriminator",
+    "classifier",
+    "token_classifier",
+    "question_answering",
+    "multiple_choice",
+)
 POOLED = ("encoder", "classifier", "multiple_choice")  # parts that read the first token, of BERT through its pooler
 
 
@@ -98,6 +106,8 @@ def head_names(model_type: str, part: str) -> Names:
         return _linear("classifier.dense", "classifier.dense") | _linear("classifier.output", "classifier.out_proj")
     if part == "token_classifier":
         return _linear("classifier.output", "classifier")
+    if part == "question_answering":
+        return _linear("span.output", "qa_outputs")
     if part == "multiple_choice":
         hidden = {} if bert else _linear("classifier.dense", "sequence_summary.summary")
         return hidden | _linear("classifier.output", "classifier")

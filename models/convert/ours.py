@@ -11,13 +11,17 @@ from bertkernels.errors import InputError
 from ..configuration import EncoderConfig
 from ..electra import ElectraConfig, ElectraForPreTraining
 from ..encoder import EncoderModel
+from ..next_sentence import EncoderForMaskedLMAndNextSentence
 from .from_huggingface import MODEL_CLASSES
 from .load import build_empty, check_weights, fill, weight_shapes
 from .weight_files import read_weights
 
 _CONFIGS: dict[str, type[PreTrainedConfig]] = {config.model_type: config for config in (EncoderConfig, ElectraConfig)}
 OUR_MODEL_TYPES = tuple(_CONFIGS)
-_CLASSES = {model.__name__: model for model in (*MODEL_CLASSES.values(), ElectraForPreTraining)}
+_CLASSES = {
+    model.__name__: model
+    for model in (*MODEL_CLASSES.values(), EncoderForMaskedLMAndNextSentence, ElectraForPreTraining)
+}
 
 
 def load_ours(folder: Path, part: str | None = None) -> PreTrainedModel:

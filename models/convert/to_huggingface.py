@@ -6,11 +6,13 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForMultipleChoice,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
     ConvBertConfig,
     ConvBertForMaskedLM,
+    ConvBertForQuestionAnswering,
     ConvBertForSequenceClassification,
     ConvBertForTokenClassification,
     ConvBertModel,
@@ -18,6 +20,7 @@ from transformers import (
     ElectraForMaskedLM,
     ElectraForMultipleChoice,
     ElectraForPreTraining,
+    ElectraForQuestionAnswering,
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
     ElectraModel,
@@ -40,17 +43,20 @@ _CLASSES: dict[tuple[str, str], type[PreTrainedModel]] = {
     ("bert", "masked_lm"): BertForMaskedLM,
     ("bert", "classifier"): BertForSequenceClassification,
     ("bert", "token_classifier"): BertForTokenClassification,
+    ("bert", "question_answering"): BertForQuestionAnswering,
     ("bert", "multiple_choice"): BertForMultipleChoice,
     ("electra", "encoder"): ElectraModel,
     ("electra", "masked_lm"): ElectraForMaskedLM,
     ("electra", "discriminator"): ElectraForPreTraining,
     ("electra", "classifier"): ElectraForSequenceClassification,
     ("electra", "token_classifier"): ElectraForTokenClassification,
+    ("electra", "question_answering"): ElectraForQuestionAnswering,
     ("electra", "multiple_choice"): ElectraForMultipleChoice,
     ("convbert", "encoder"): ConvBertModel,
     ("convbert", "masked_lm"): ConvBertForMaskedLM,
     ("convbert", "classifier"): ConvBertForSequenceClassification,
     ("convbert", "token_classifier"): ConvBertForTokenClassification,
+    ("convbert", "question_answering"): ConvBertForQuestionAnswering,
 }
 _COMMON_FIELDS = (
     "vocab_size",
@@ -191,6 +197,8 @@ def _head_problems(model: PreTrainedModel, model_type: str, part: str) -> list[s
             problems.append(
                 f"its classification head has classifier_hidden_act {wanted}, not {config.classifier_hidden_act}"
             )
+    if part == "question_answering" and (config.qa_head != "plain" or config.answerable_classifier):
+        problems.append("its question-answering head is qa_head plain without an answerable_classifier")
     if part == "multiple_choice" and (config.classifier_hidden_act is None) != (model_type == "bert"):
         wanted = "None" if model_type == "bert" else "a name"
         problems.append(

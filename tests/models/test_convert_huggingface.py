@@ -10,6 +10,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForMultipleChoice,
+    BertForNextSentencePrediction,
     BertForPreTraining,
     BertForQuestionAnswering,
     BertForSequenceClassification,
@@ -18,6 +19,7 @@ from transformers import (
     ConvBertConfig,
     ConvBertForMaskedLM,
     ConvBertForMultipleChoice,
+    ConvBertForQuestionAnswering,
     ConvBertForSequenceClassification,
     ConvBertForTokenClassification,
     ConvBertModel,
@@ -25,6 +27,7 @@ from transformers import (
     ElectraForMaskedLM,
     ElectraForMultipleChoice,
     ElectraForPreTraining,
+    ElectraForQuestionAnswering,
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
     ElectraModel,
@@ -35,8 +38,11 @@ from bertkernels.models import heads
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.convert import from_huggingface, to_huggingface
 from bertkernels.models.convert.from_huggingface import convert_huggingface
+from bertkernels.models.convert.ours import load_ours
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.models.multiple_choice import EncoderForMultipleChoice
+from bertkernels.models.next_sentence import EncoderForMaskedLMAndNextSentence
+from bertkernels.models.question_answering import EncoderForQuestionAnswering
 from bertkernels.models.token_classification import EncoderForTokenClassification
 
 TOLERANCE = 1e-5
@@ -338,13 +344,52 @@ def test_multiple_choice_that_ours_do_not_have(tmp_path):
 
 
 def test_a_head_without_counterpart(tmp_path):
-    theirs = randomised(BertForQuestionAnswering(BertConfig(**TINY)))
+    theirs = randomised(BertForNextSentencePrediction(BertConfig(**TINY)))
     theirs.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="BertForQuestionAnswering, whose head has no counterpart"):
+    with pytest.raises(InputError, match="BertForNextSentencePrediction, whose head has no counterpart"):
         from_huggingface(tmp_path)
     conversion = convert_huggingface(tmp_path, part="encoder")
-    assert conversion.notes == ["left out: question-answering head (qa_outputs.bias, qa_outputs.weight)"]
+    assert conversion.notes == ["left out: next-sentence head (cls.seq_relationship.bias, cls.seq_relationship.weight)"]
     assert_same_outputs(theirs.bert, conversion.model, batch(), "last_hidden_state")
+
+
+QUESTIONS = {
+    "bert": (BertForQuestionAnswering, BertConfig(**TINY)),
+    "electra": (ElectraForQuestionAnswering, ElectraConfig(**ELECTRA)),
+    "convbert": (ConvBertForQuestionAnswering, ConvBertConfig(**CONVBERT)),
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_question_answering_both_ways(name, tmp_path):
+    their_class, config = QUESTIONS[name]
+    theirs = randomised(their_class(config))
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = from_huggingface(tmp_path / "theirs")
+    assert type(ours) is EncoderForQuestionAnswering
+    inputs = {key: value for key, value in batch().items() if key != "token_type_ids"}  # answers may be anywhere
+    for field in ("start_logits", "end_logits"):
+        assert_same_outputs(theirs, ours, inputs, field)
+    to_huggingface(ours, tmp_path / "back", name)
+    back = their_class.from_pretrained(tmp_path / "back")
+    assert_same_state(back, theirs)
+    encoder = convert_huggingface(tmp_path / "theirs", part="encoder")
+    assert encoder.notes == ["left out: question-answering head (qa_outputs.bias, qa_outputs.weight)"]
+
+
+@pytest.mark.parametrize("options", [{"qa_head": "joint"}, {"answerable_classifier": True}], ids=str)
+def test_question_answering_that_theirs_do_not_have(options, tmp_path):
+    ours = EncoderForQuestionAnswering(EncoderConfig(plan="(attention ffn)", pooler=False, **options, **OURS))
+    with pytest.raises(InputError, match="head is qa_head plain without an answerable_classifier"):
+        to_huggingface(ours, tmp_path)
+
+
+@pytest.mark.parametrize("ours", [EncoderForQuestionAnswering, EncoderForMaskedLMAndNextSentence])
+def test_any_model_of_ours_is_read_whole_or_without_its_head(ours, tmp_path):
+    model = ours(EncoderConfig(plan="(attention ffn)", **OURS))
+    model.save_pretrained(tmp_path)
+    assert_same_state(load_ours(tmp_path), model)
+    assert_same_state(load_ours(tmp_path, "encoder"), model.model)
 
 
 def test_misfitting_weights_are_all_named(tmp_path):

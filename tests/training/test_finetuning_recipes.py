@@ -5,7 +5,8 @@ from bertkernels.errors import InputError
 from bertkernels.training.finetune_arguments import FinetuneArguments
 from bertkernels.training.recipes.apply import given_flags
 from bertkernels.training.recipes.finetuning import RECIPES
-from bertkernels.training.recipes.finetuning_flags import list_recipes, recipe_for_run
+from bertkernels.training.recipes.finetuning_flags import recipe_for_run
+from bertkernels.training.recipes.names import list_recipes
 from bertkernels.training.series_arguments import SeriesArguments, chosen_seeds
 from bertkernels.training.training_arguments import FinetuneRunArguments
 
@@ -82,7 +83,7 @@ def test_unknown_recipes_and_tasks_without_values():
         _parse("--recipe", "convbert-smal")
     with pytest.raises(InputError, match="--recipe investigate-bert-base is for --task_name CoLA, SST-2"):
         _parse("--recipe", "investigate-bert-base", "--train_file", "mine.tsv")
-    assert len(list_recipes().splitlines()) == len(RECIPES)
+    assert len(list_recipes(RECIPES).splitlines()) == len(RECIPES)
 
 
 def test_seeds_of_a_series():

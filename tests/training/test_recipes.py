@@ -11,8 +11,9 @@ from bertkernels.errors import InputError
 from bertkernels.models.presets import electra_preset, electra_preset_names, preset_names
 from bertkernels.training.pretrain_arguments import PretrainArguments, check_arguments
 from bertkernels.training.recipes.apply import given_flags
+from bertkernels.training.recipes.names import list_recipes
 from bertkernels.training.recipes.pretraining import RECIPES
-from bertkernels.training.recipes.pretraining_flags import PretrainRecipeArguments, list_recipes, recipe_for_run
+from bertkernels.training.recipes.pretraining_flags import PretrainRecipeArguments, recipe_for_run
 from bertkernels.training.schedules import bert_rate
 from bertkernels.training.training_arguments import PretrainRunArguments
 
@@ -85,7 +86,7 @@ def test_every_preset_has_one_and_every_value_is_a_flag():
     for name, recipe in RECIPES.items():
         assert recipe.name == name and set(recipe.values) <= flags, name
         assert set(recipe.notes) <= {*recipe.values, "batch"}, name
-        assert list_recipes().count(f"{name} ") >= 1
+        assert list_recipes(RECIPES).count(f"{name} ") >= 1
 
 
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.second])
@@ -221,7 +222,7 @@ TINY = (
 
 def test_two_phases_on_the_command_line(tiny_text, tmp_path, capsys):
     assert main(["pretrain", "--list_recipes"]) == 0
-    assert capsys.readouterr().out == f"{list_recipes()}\n"
+    assert capsys.readouterr().out == f"{list_recipes(RECIPES)}\n"
 
     text = ["--train_file", str(tiny_text)]
     first = ["pretrain", "--recipe", "convbert-small", *text, *TINY, "--output_dir", str(tmp_path / "one")]

@@ -1,20 +1,13 @@
 """What a fine-tuning run takes of its recipe."""
 
-from difflib import get_close_matches
-
 from bertkernels.data.glue import glue_task
 from bertkernels.errors import InputError
 from bertkernels.training.recipes.apply import describe_recipe, recipe_flags
 from bertkernels.training.recipes.finetuning import RECIPES, FinetuningRecipe
+from bertkernels.training.recipes.names import find_recipe
 from bertkernels.training.training_arguments import FinetuneRunArguments
 
 _SIZE = "per_device_train_batch_size"
-
-
-def list_recipes() -> str:
-    """Names and what they are, a line each."""
-    width = max(map(len, RECIPES))
-    return "\n".join(f"{name:<{width}}  {recipe.what}" for name, recipe in RECIPES.items())
 
 
 def recipe_for_run(name: str, task: str | None, run: FinetuneRunArguments, given: set[str]) -> tuple[list[str], str]:
@@ -27,7 +20,7 @@ def recipe_for_run(name: str, task: str | None, run: FinetuneRunArguments, given
 
     Raises InputError for an unknown recipe, one without values for the task, and a batch that can't be divided.
     """
-    recipe = _find(name)
+    recipe = find_recipe(RECIPES, name)
     values = {**recipe.values, **recipe.tasks.get(_key(recipe, task), {})}
     if "learning_rate" not in values:
         raise InputError(f"--recipe {name} is for --task_name {', '.join(recipe.tasks)}")
@@ -36,14 +29,6 @@ def recipe_for_run(name: str, task: str | None, run: FinetuneRunArguments, given
     remarks = {**recipe.notes, _SIZE: f"{batch} examples in a step of all processes"}
     title = f"Recipe {name}{f' for {task}' if task else ''}: {recipe.what}\n  source: {recipe.source}"
     return recipe_flags(values, given), describe_recipe(title, values, given, remarks)
-
-
-def _find(name: str) -> FinetuningRecipe:
-    if name not in RECIPES:
-        close = get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(RECIPES)}"
-        raise InputError(f"unknown --recipe {name!r}, {hint}")
-    return RECIPES[name]
 
 
 def _key(recipe: FinetuningRecipe, task: str | None) -> str | None:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 from bertkernels.data.prepared.folder import read_manifest
@@ -16,6 +15,7 @@ from bertkernels.training.pretrain_arguments import (
     PretrainArguments,
 )
 from bertkernels.training.recipes.apply import describe_recipe, recipe_flags
+from bertkernels.training.recipes.names import find_recipe
 from bertkernels.training.recipes.pretraining import RECIPES, PretrainingRecipe
 from bertkernels.training.training_arguments import PretrainRunArguments
 
@@ -36,12 +36,6 @@ class PretrainRecipeArguments:
         default=None, metadata={"help": "Tokens in the examples of a recipe's phase: 512 for its second."}
     )
     list_recipes: bool = field(default=False, metadata={"help": "List the recipes and do nothing else."})
-
-
-def list_recipes() -> str:
-    """Names and what they are, a line each."""
-    width = max(map(len, RECIPES))
-    return "\n".join(f"{name:<{width}}  {recipe.what}" for name, recipe in RECIPES.items())
 
 
 def recipe_for_run(
@@ -75,11 +69,7 @@ def _find(asked: PretrainRecipeArguments, given: set[str]) -> PretrainingRecipe 
         if phase is not None:
             raise InputError("--phase is of a --recipe")
         return None
-    if name not in RECIPES:
-        close = get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(RECIPES)}"
-        raise InputError(f"unknown --recipe {name!r}, {hint}")
-    recipe = RECIPES[name]
+    recipe = find_recipe(RECIPES, name)
     if phase not in (None, recipe.values["max_seq_length"]):
         if f"{name}-{phase}" not in RECIPES:
             raise InputError(f"--recipe {name} has no --phase of {phase} tokens")
