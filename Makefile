@@ -3,8 +3,8 @@
 VENV ?= .venv
 SYSTEM_PYTHON ?= python3
 GPU_PYTHON ?= python3
-# a process a core, whole files each: most tests keep one core busy at a time
-PARALLEL ?= -n auto --dist loadfile
+# a process a core: most tests keep one core busy at a time. Those that share costly fixtures stay together
+PARALLEL ?= -n auto --dist loadgroup
 
 ifeq ($(VENV),none)
 PYTHON ?= python3
@@ -64,7 +64,7 @@ format: $(READY)
 
 $(VENV)/installed: requirements-dev.txt
 	$(SYSTEM_PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -r requirements-dev.txt
+	$(VENV)/bin/python -m pip install -q --no-compile -r requirements-dev.txt
 	touch $@
 
 $(VENV)/ready: $(VENV)/installed setup.py pyproject.toml $(SOURCES)

@@ -19,6 +19,18 @@ def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "recordings(pattern): runs once for every recording, as argument `recording`")
 
 
+# folders and files whose fixtures are made once a file and take long
+_TOGETHER = ("benchmarks/", "cli/test_demo.py", "cuda/", "data/test_prepared.py", "golden/", "test_package.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each such file's tests run in one process (`pytest --dist loadgroup`)."""
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent).as_posix()
+        if file.startswith(_TOGETHER):
+            item.add_marker(pytest.mark.xdist_group(file))
+
+
 def pytest_generate_tests(metafunc) -> None:
     """Discovers recordings: a test marked `recordings("convbert/**/encoder.npz")` gets each such file there is."""
     marker = metafunc.definition.get_closest_marker("recordings")
