@@ -23,6 +23,7 @@ def pytest_configure(config) -> None:
 _TOGETHER = ("benchmarks/", "cli/test_demo.py", "cuda/", "data/test_prepared.py", "golden/", "test_package.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in this hook too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each such file's tests run in one process (`pytest --dist loadgroup`)."""
     for item in items:
