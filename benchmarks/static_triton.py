@@ -22,6 +22,7 @@ if __name__ == "__main__":
 from static_cases import (  # noqa: E402
     bias_activation,
     depthwise_conv,
+    glu,
     grouped_linear,
     light_conv,
     mixed_attention,
@@ -33,6 +34,7 @@ from static_cases import (  # noqa: E402
 OPS = {
     "bias_activation": bias_activation,
     "depthwise_conv": depthwise_conv,
+    "glu": glu,
     "grouped_linear": grouped_linear,
     "light_conv": light_conv,
     "mixed_attention": mixed_attention,

@@ -5,6 +5,7 @@
 #include "bindings/blocks.h"
 #include "bindings/depthwise_conv.h"
 #include "bindings/feed_forward_training.h"
+#include "bindings/glu.h"
 #include "bindings/light_conv.h"
 #include "bindings/residual_norm.h"
 #include "cpu/isa.h"
@@ -25,4 +26,5 @@ PYBIND11_MODULE(_C, m) {
   bertkernels::bind_residual_norm(m);
   bertkernels::bind_blocks(m);
   bertkernels::bind_feed_forward_training(m);
+  bertkernels::bind_glu(m);
 }

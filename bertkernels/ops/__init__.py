@@ -5,6 +5,7 @@ from .bias_activation import bias_activation
 from .depthwise_conv import depthwise_conv
 from .dispatch import can_run, use
 from .feed_forward_block import feed_forward_block
+from .glu import glu
 from .grouped_linear import grouped_linear
 from .light_conv import light_conv
 from .linear import linear
@@ -22,6 +23,7 @@ __all__ = [
     "can_run",
     "depthwise_conv",
     "feed_forward_block",
+    "glu",
     "grouped_linear",
     "light_conv",
     "linear",

@@ -14,6 +14,7 @@ from .bias_activation import bias_activation_op, bias_activation_reference
 from .depthwise_conv import depthwise_conv_op, depthwise_conv_reference
 from .feed_forward_block import feed_forward_block_op, feed_forward_block_reference
 from .feed_forward_training import feed_forward_training_op
+from .glu import glu_op, glu_reference
 from .grouped_linear import grouped_linear_op, grouped_linear_reference
 from .light_conv import light_conv_op, light_conv_reference
 from .linear import linear_op, linear_reference
@@ -32,6 +33,7 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
         depthwise_conv_op: _depthwise_conv,
         feed_forward_block_op: _feed_forward_block,
         feed_forward_training_op: _feed_forward_training,
+        glu_op: _glu,
         grouped_linear_op: _grouped_linear,
         join_light_conv_op: _join_light_conv,
         light_conv_op: _light_conv,
@@ -68,6 +70,11 @@ def _feed_forward_training(*arguments):
     *inputs, seed, activation, eps, dropout_p, _ = arguments
     out = feed_forward_block_reference(*inputs, activation, eps, seed, dropout_p)
     return out, *(out.new_empty(0) for _ in range(3))
+
+
+def _glu(*arguments):
+    *inputs, _ = arguments
+    return glu_reference(*inputs)
 
 
 def _grouped_linear(x, weight, bias, activation, keep, impl):

@@ -10,5 +10,6 @@ OPS = (
     "mixed_attention",
     "grouped_linear",
     "bias_activation",
+    "glu",
     "residual_norm",
 )

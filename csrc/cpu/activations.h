@@ -115,18 +115,19 @@ inline Doubles gelu_slope(Doubles x) {
   return map<::erfc>(x * -0.70710678118654752440) * 0.5 + x * density;
 }
 
-// 1 / (1 + e^-x) and its derivative, both exact where they are small.
+// 1 / (1 + e^-x), its derivative, and one minus it, all exact where they are small.
 template <typename V>
 struct Logistic {
   V value;
   V slope;
+  V rest;
 };
 template <typename V>
 inline Logistic<V> logistic(V x) {
   const V e = exp_nonpositive(-magnitude(x));
   const V share = 1 / (e + 1);
   const V small = e * share;
-  return {x < 0 ? small : share, small * share};
+  return {x < 0 ? small : share, small * share, x < 0 ? share : small};
 }
 
 template <typename V>

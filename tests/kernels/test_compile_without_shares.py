@@ -18,14 +18,14 @@ with pytest.MonkeyPatch.context() as patch:
 
 def configuration(op):
     launches, device = importlib.import_module(f"bertkernels.kernels.{op}"), torch.device("cpu")
-    if op == "residual_norm":
-        return launches.configuration("residual_norm_bwd", device, torch.bfloat16, 256)
+    if op in ("glu", "residual_norm"):
+        return launches.configuration(f"{op}_bwd", device, torch.bfloat16, 256)
     if op == "bias_activation":
         return {**launches.configuration("bias_activation_bwd", device, torch.bfloat16, 256), "ACTIVATION": "gelu"}
     return launches.backward_configuration(device, 90, torch.bfloat16, 2, 64, 9)
 
 
-@pytest.mark.parametrize("op", ["bias_activation", "residual_norm", "span_conv"])
+@pytest.mark.parametrize("op", ["bias_activation", "glu", "residual_norm", "span_conv"])
 def test_compiles_without_shares(op):
     from bertkernels.kernels.dtypes import triton_dtype
     from bertkernels.kernels.offline import compile_kernel

@@ -54,6 +54,11 @@ def bias_activation(rows, where, **options):
     return ops.bias_activation(*tensors((*rows, 96), (96,)), **options)
 
 
+def glu(rows, where, biased=True):
+    left, gate, *biases = tensors((*rows, 96), (*rows, 96), (96,), (96,))
+    return ops.glu(left, gate, *(biases if biased else ()))
+
+
 def residual_norm(rows, where, **options):
     return ops.residual_norm(*tensors((*rows, 96), (*rows, 96), (96,), (96,)), eps=1e-12, **options)
 
@@ -75,6 +80,8 @@ CALLS = [
         (grouped_linear, {"activation": "gelu", "groups": 3, "width": 48}),
         (bias_activation, {}),
         (bias_activation, {"activation": "tanh"}),
+        (glu, {}),
+        (glu, {"biased": False}),
         (residual_norm, {}),
         (residual_norm, {"dropout_p": 0.1}),
     )),

@@ -127,6 +127,13 @@ def test_bias_activation_moves_16_bytes_at_a_time(kernel, tensors):
         assert row["loads"]["16"] in (2 * read, 2 * read + 1) and row["stores"]["16"] == 2, row
 
 
+@pytest.mark.parametrize("kernel, read, written", [("glu_fwd", 2, 1), ("glu_bwd", 3, 2)])
+def test_glu_moves_16_bytes_at_a_time(kernel, read, written):
+    """One row a thread and tensor; a bias is read once, some of it."""
+    for row in rows_of(kernel):
+        assert row["loads"]["16"] in range(read, read + 3) and row["stores"]["16"] == written, row
+
+
 @pytest.mark.parametrize("kernel, tensors", [("residual_norm_fwd", 2), ("residual_norm_bwd", 3)])
 def test_residual_norm_moves_16_bytes_at_a_time(kernel, tensors):
     """A warp reads 512 bytes of each tensor at once, and of what is left of a row as much as a power of two holds."""
