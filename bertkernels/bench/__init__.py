@@ -8,6 +8,7 @@ OPS = (
     "linear",
     "grouped_linear",
     "residual_norm",
+    "dynamic_conv",
     "encoder",
     "padded_batch",
 )

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from bertkernels.models.encoder import EncoderModel
-from bertkernels.nn import FeedForward, GroupedLinear, MixedAttention
+from bertkernels.nn import Attention, DynamicConv, FeedForward, GroupedLinear, MixedAttention
 
 from .case import BACKWARD, BOTH, Case, Peer
 
 PRODUCTS = "its own matrix products"
-EMBEDDINGS, MIXED, FEED_FORWARD = "embeddings", "mixed sub-layers", "feed-forward sub-layers"  # parts of an encoder
+# parts of an encoder
+EMBEDDINGS, MIXED, FEED_FORWARD = "embeddings", "mixed sub-layers", "feed-forward sub-layers"
+ATTENTION, DYNAMIC_CONV = "attention sub-layers", "dynamic-convolution sub-layers"
 
 Operands = tuple[torch.Tensor, torch.Tensor]  # [M, I] and [I, O], or batches of them
 _TIMES_FORWARD = {BACKWARD: 2, BOTH: 3}  # a product has two gradients, each a product of as many operations
@@ -60,9 +62,9 @@ def operands_by_part(
     """All matrix products of this model at this shape, with the model's own weights, and what part of it each is of.
 
     Every linear layer (the pointwise half of the span's convolution, the kernels' and the embeddings' projection among
-    them; without biases) and both products of the attention heads. Weights and activations lie in memory as in the
-    model, heads as its attention would have them at best, one after the other. Activations of one shape are one tensor
-    in all layers.
+    them, also where two in a row could be one; without biases) and both products of the attention heads. Weights and
+    activations lie in memory as in the model, heads as its attention would have them at best, one after the other.
+    Activations of one shape are one tensor in all layers.
 
     Args:
         lengths: of the sequences, where they are not all of the case's T tokens: the products of real tokens alone.
@@ -83,6 +85,15 @@ def operands_by_part(
                 for operands in _attention(function, sequences, activations):
                     yield MIXED, operands
                 yield MIXED, _linear(function.output, rows, activations)
+            elif isinstance(function, Attention):
+                for layer in (function.query, function.key, function.value):
+                    yield ATTENTION, _linear(layer, rows, activations)
+                for operands in _attention(function, sequences, activations):
+                    yield ATTENTION, operands
+                yield ATTENTION, _linear(function.output, rows, activations)
+            elif isinstance(function, DynamicConv):
+                for layer in (function.value, function.gate, function.pointwise, function.conv_kernel, function.output):
+                    yield DYNAMIC_CONV, _linear(layer, rows, activations)
             elif isinstance(function, FeedForward):
                 for layer in (function.up, function.down):
                     yield FEED_FORWARD, _linear(layer, rows, activations)
@@ -103,7 +114,9 @@ class _Activations:
         return self._made[shape]
 
 
-def _attention(function: MixedAttention, sequences: list[int], activations: _Activations) -> Iterator[Operands]:
+def _attention(
+    function: Attention | MixedAttention, sequences: list[int], activations: _Activations
+) -> Iterator[Operands]:
     """Of sequences that are equally long all at once, else one by one."""
     alike = len(set(sequences)) == 1
     for batch, tokens in [(len(sequences), sequences[0])] if alike else [(1, tokens) for tokens in sequences]:

@@ -22,6 +22,8 @@ _WHAT = {
     "linear": "the wide half of a feed-forward layer, bias and GELU",
     "grouped_linear": "the same layer in 2 groups, bias and GELU",
     "residual_norm": "residual connection and LayerNorm; forward+backward with dropout of 0.1",
+    "dynamic_conv": "LV-BERT's whole dynamic-convolution sub-layer with its norm, no dropout; for want of one, Hugging "
+    "Face's is plain torch with the unfold of its ConvBERT",
     "encoder": "a whole ConvBERT, from ids to hidden states, no dropout; compiled: each layer by `torch.compile`",
     "padded_batch": "a whole ConvBERT on 32 sentences of a GLUE task; Hugging Face runs padding too, ours real tokens",
 }

@@ -63,7 +63,7 @@ def select_cases(
 def _compiled_too(op: str, size: str, mode: str, device: str) -> bool:
     """Whether peers are compiled for other than the first shape."""
     if device == "cpu":
-        return mode == FORWARD and op not in ("linear", "grouped_linear", "residual_norm")
+        return mode == FORWARD and op not in ("linear", "grouped_linear", "residual_norm", "dynamic_conv")
     return _is_main_step(op, size, mode)
 
 

@@ -9,7 +9,7 @@ from ..ops.linear import onednn_multiplies
 from .activation import ACTIVATIONS, FUSED_NAME
 from .glorot import GlorotLinear
 
-_PLAIN = (nn.Linear, GlorotLinear)
+PLAIN = (nn.Linear, GlorotLinear)
 
 
 def apply_linear(
@@ -29,7 +29,7 @@ def apply_linear(
     alone = activation is None and multiplier is None
     # torch leaves bf16 to oneDNN by itself
     same = alone and (x.dtype != torch.float32 or not onednn_multiplies(x.dtype))
-    if not same and x.device.type == "cpu" and type(layer) in _PLAIN and calls_alone(layer):
+    if not same and x.device.type == "cpu" and type(layer) in PLAIN and calls_alone(layer):
         fused = None if activation is None else FUSED_NAME[activation]
         return ops.linear(x, layer.weight, layer.bias, activation=fused, multiplier=multiplier, impl="torch")
     out = layer(x)

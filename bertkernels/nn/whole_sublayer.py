@@ -13,7 +13,7 @@ from ..ops import dispatch
 from ..ops.attention import key_bias_of
 from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
-from .linear import calls_alone, weight_and_bias
+from .linear import PLAIN, calls_alone, weight_and_bias
 
 LINEAR = (nn.Linear, GlorotLinear, GroupedLinear)
 
@@ -37,13 +37,40 @@ def feed_forward_block(
         return None
     if not _takes("feed_forward_block", x, norm, dropout, up, down):
         return None
-    p = dropout.p if dropout.training else 0.0
-    if p and (type(dropout) is not nn.Dropout or p >= 1):
+    p = _dropout_p(dropout)
+    if p is None:
         return None
     weights = (*weight_and_bias(up), *weight_and_bias(down))
     if not _are_there(*weights):
         return None
     return ops.feed_forward_block(x, *weights, *weight_and_bias(norm), activation=activation, eps=norm.eps, dropout_p=p)
+
+
+def dynamic_conv_block(
+    layers: Sequence[nn.Module],
+    depthwise: nn.Module,
+    heads: int,
+    norm: nn.Module,
+    dropout: nn.Module,
+    x: torch.Tensor,
+    cu_seqlens: torch.Tensor | None = None,
+) -> torch.Tensor | None:
+    """norm(x + dropout(dynamic convolution of x)), x [B, T, C] or packed [total, C].
+
+    Args:
+        layers: the linear ones, as `bertkernels.ops.dynamic_conv_block` has them. heads, cu_seqlens: likewise.
+        depthwise: a module of whose weight alone the op has need.
+    """
+    if not all(type(layer) in PLAIN for layer in layers):
+        return None
+    if not _takes("dynamic_conv_block", x, norm, dropout, depthwise, *layers):
+        return None
+    p = _dropout_p(dropout)
+    weights, biases = zip(*map(weight_and_bias, layers), strict=True)
+    if p is None or not _are_there(*weights, *biases):
+        return None
+    tensors = (depthwise.weight, list(weights), list(biases), *weight_and_bias(norm))
+    return ops.dynamic_conv_block(x, *tensors, heads, cu_seqlens=cu_seqlens, eps=norm.eps, dropout_p=p)
 
 
 def mixed_block(
@@ -83,6 +110,12 @@ def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *laye
     return (
         not torch.is_grad_enabled() and not (dropout.training and dropout.p) and _takes(op, x, norm, dropout, *layers)
     )
+
+
+def _dropout_p(dropout: nn.Module) -> float | None:
+    """With what probability the module drops elements; None where it does something else."""
+    p = dropout.p if dropout.training else 0.0
+    return p if not p or (type(dropout) is nn.Dropout and p < 1) else None
 
 
 def _takes(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *layers: nn.Module) -> bool:

@@ -4,6 +4,7 @@ from .attention import attention
 from .bias_activation import bias_activation
 from .depthwise_conv import depthwise_conv
 from .dispatch import can_run, use
+from .dynamic_conv_block import dynamic_conv_block
 from .feed_forward_block import feed_forward_block
 from .glu import glu
 from .grouped_linear import grouped_linear
@@ -22,6 +23,7 @@ __all__ = [
     "bias_activation",
     "can_run",
     "depthwise_conv",
+    "dynamic_conv_block",
     "feed_forward_block",
     "glu",
     "grouped_linear",

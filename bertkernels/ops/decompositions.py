@@ -12,6 +12,8 @@ import torch
 from .attention import attention_op, attention_reference
 from .bias_activation import bias_activation_op, bias_activation_reference
 from .depthwise_conv import depthwise_conv_op, depthwise_conv_reference
+from .dynamic_conv_block import LAYERS as DYNAMIC_CONV_LAYERS
+from .dynamic_conv_block import dynamic_conv_block_op, dynamic_conv_block_reference
 from .feed_forward_block import feed_forward_block_op, feed_forward_block_reference
 from .feed_forward_training import feed_forward_training_op
 from .glu import glu_op, glu_reference
@@ -31,6 +33,7 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
         attention_op: _attention,
         bias_activation_op: _bias_activation,
         depthwise_conv_op: _depthwise_conv,
+        dynamic_conv_block_op: _dynamic_conv_block,
         feed_forward_block_op: _feed_forward_block,
         feed_forward_training_op: _feed_forward_training,
         glu_op: _glu,
@@ -59,6 +62,18 @@ def _bias_activation(x, bias, activation, impl):
 
 def _depthwise_conv(x, weight, bias, lengths, cu_seqlens, causal, impl):
     return depthwise_conv_reference(x, weight, bias, lengths, cu_seqlens, causal)
+
+
+def _dynamic_conv_block(x, depthwise_weight, *rest):
+    layers = len(DYNAMIC_CONV_LAYERS)
+    weights, biases, (*norm, cu_seqlens, seed, heads, eps, dropout_p, _, _) = (
+        rest[:layers],
+        rest[layers : 2 * layers],
+        rest[2 * layers :],
+    )
+    options = (heads, cu_seqlens, seed, eps, dropout_p)
+    out = dynamic_conv_block_reference(x, depthwise_weight, weights, biases, *norm, *options)
+    return out, *(x.new_empty(0) for _ in range(6))
 
 
 def _feed_forward_block(*arguments):

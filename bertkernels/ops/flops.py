@@ -157,6 +157,33 @@ def feed_forward_training_backward(
     return linear(x, up) * (bool(wanted[0]) + bool(wanted[1])) + linear(x, down) * (1 + bool(wanted[3]))
 
 
+@register_flop_formula(_ops.dynamic_conv_block)
+def dynamic_conv_block(x: Shape, depthwise: Shape, *rest, **__) -> int:
+    """Pointwise and kernel count as they are run: as one layer with the product of their weights, or, for few tokens
+    without gradients, as two."""
+    (value, gate, pointwise, kernel, output), (heads, *_, keep, _) = rest[:5], rest[-5:]
+    inner = (*x[:-1], value[0])
+    apart = linear(inner, pointwise) if not keep and prod(x[:-1]) <= kernel[0] else linear(kernel, pointwise)
+    products = linear(x, value) + linear(x, gate) + apart + linear(inner, kernel) + linear(inner, output)
+    return products + depthwise_conv(inner, depthwise) + light_conv(inner, (kernel[0] // heads,))
+
+
+@register_flop_formula(_ops.dynamic_conv_block_backward)
+def dynamic_conv_block_backward(grad: Shape, x: Shape, depthwise: Shape, *rest, **__) -> int:
+    """Wanted: x, the weights of value and gate, those of pointwise and kernel, output's. Both convolutions are run
+    anew, and what passes through them is worked out in any case."""
+    (value, gate, pointwise, kernel, output), (heads, _, wanted, _) = rest[:5], rest[-4:]
+    wants_x, wants_projections, wants_span, wants_output = map(bool, wanted)
+    inner = (*x[:-1], value[0])
+    return (
+        (linear(x, value) + linear(x, gate)) * (wants_x + wants_projections)
+        + linear(inner, kernel) * (1 + wants_span)
+        + linear(kernel, pointwise) * 2 * wants_span
+        + linear(inner, output) * (1 + wants_output)
+        + 3 * (depthwise_conv(inner, depthwise) + light_conv(inner, (kernel[0] // heads,)))
+    )
+
+
 @register_flop_formula(_ops.mixed_block)
 def mixed_block(x: Shape, depthwise: Shape, weights: list[Shape], biases, norm, norm_bias, heads: int, *_, **__) -> int:
     """Of packed sequences no shape tells the lengths: counted as one sequence, an upper bound."""

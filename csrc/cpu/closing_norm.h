@@ -10,12 +10,13 @@ namespace bertkernels {
 namespace BERTKERNELS_ISA {
 namespace {
 
-// out [rows, C] = LayerNorm(x + result), on this thread; result is contiguous, moments [rows, 2] scratch. False where
-// there is no memory.
+// out [rows, C] = LayerNorm(x + dropout(result)); result is contiguous, moments [rows, 2]. False where there is no memory.
 inline bool closing_norm(const Norm& norm, std::int64_t rows, std::int64_t channels, float* result, const float* x,
-                         std::int64_t x_stride, float* out, std::int64_t out_stride, float* moments, int threads = 1) {
+                         std::int64_t x_stride, float* out, std::int64_t out_stride, float* moments, int threads,
+                         const Dropout& dropout = {}) {
   ResidualNormForward step;
   step.shape = {rows, channels, DType::kFloat32};
+  step.dropout = dropout;
   step.eps = norm.eps;
   step.x = {result, channels};
   step.residual = {const_cast<float*>(x), x_stride};

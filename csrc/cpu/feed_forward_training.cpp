@@ -40,17 +40,6 @@ constexpr std::int64_t kPanel = 512;  // columns differentiated together; a mult
 // A row of any of the matrices.
 inline float* row_of(const Matrix& x, std::int64_t row) { return static_cast<float*>(x.data) + row * x.stride; }
 
-inline LinearWeight without_bias(LinearWeight layer) {
-  layer.bias = nullptr;
-  return layer;
-}
-
-// The layer the other way round: from gradients of its output to those of its input.
-inline LinearWeight turned(LinearWeight layer) {
-  layer.out_by_in = !layer.out_by_in;
-  return without_bias(layer);
-}
-
 bool forward_tile(const FeedForwardTrainingForward& call, std::int64_t first, std::int64_t rows, float* hidden,
                   int threads) {
   const FeedForwardBlock& block = call.block;

@@ -10,6 +10,17 @@ namespace bertkernels {
 namespace BERTKERNELS_ISA {
 namespace {
 
+inline LinearWeight without_bias(LinearWeight layer) {
+  layer.bias = nullptr;
+  return layer;
+}
+
+// The layer the other way round: from gradients of its output to those of its input.
+inline LinearWeight turned(LinearWeight layer) {
+  layer.out_by_in = !layer.out_by_in;
+  return without_bias(layer);
+}
+
 // y [rows, G·O] = x [rows, G·I] · weight + bias, group by group.
 struct Product {
   LinearWeight weight;
@@ -94,9 +105,9 @@ inline void multiply_and_add_here(Sgemm gemm, const Product& p, std::int64_t row
   for (std::int64_t g = 0; g < p.groups; ++g) call_blas(gemm, p, {0, rows, g * p.out, p.out}, 1.0f);
 }
 
-// Products of the same sizes, piece by piece; then(product's number, piece) follows each piece on its thread.
-template <typename Then>
-void multiply(Sgemm gemm, const Product* products, int count, std::int64_t rows, int threads, Then then) {
+// Calls run(product's number, piece) for products of the same sizes, piece by piece, on all threads.
+template <typename Run>
+void for_each_piece(const Product* products, int count, std::int64_t rows, int threads, Run run) {
   const std::int64_t out = products[0].out, layers = count * products[0].groups;
   const Cut cut(rows, out, layers, threads);
   const std::int64_t tasks = cut.blocks * layers * cut.strips;
@@ -108,11 +119,17 @@ void multiply(Sgemm gemm, const Product* products, int count, std::int64_t rows,
     const std::int64_t column = part_begin(out, kColumnUnit, strip, cut.strips);
     const Piece piece{row, part_begin(rows, kRowUnit, block + 1, cut.blocks) - row, group * out + column,
                       part_begin(out, kColumnUnit, strip + 1, cut.strips) - column};
-    if (piece.rows == 0 || piece.columns == 0) continue;
-    const std::int64_t number = layer / products[0].groups;
+    if (piece.rows > 0 && piece.columns > 0) run(layer / products[0].groups, piece);
+  }
+}
+
+// The products themselves; then(product's number, piece) follows each piece on its thread.
+template <typename Then>
+void multiply(Sgemm gemm, const Product* products, int count, std::int64_t rows, int threads, Then then) {
+  for_each_piece(products, count, rows, threads, [&](std::int64_t number, const Piece& piece) {
     multiply_piece(gemm, products[number], piece);
     then(number, piece);
-  }
+  });
 }
 
 inline void multiply(Sgemm gemm, const Product& product, std::int64_t rows, int threads) {

@@ -1,6 +1,7 @@
 """The ops' peers do what they stand for."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from transformers.models.convbert.modeling_convbert import (
 from bertkernels.bench import (
     ENCODERS,
     depthwise_conv,
+    dynamic_conv,
     grouped_linear,
     light_conv,
     linear,
@@ -30,9 +32,10 @@ from bertkernels.bench.matrix_products import PRODUCTS
 from bertkernels.bench.measure import QUICK, measure, ready_peers
 from bertkernels.bench.op_bench import HUGGING_FACE, HUGGING_FACE_COMPILED
 from bertkernels.bench.select import bench_of
+from bertkernels.nn import DynamicConv, PostNorm
 
 OPS = [op for op in ALL if op not in ENCODERS]
-WITH_PRODUCTS = ("span_conv", "mixed_attention", "linear", "grouped_linear")
+WITH_PRODUCTS = ("span_conv", "mixed_attention", "linear", "grouped_linear", "dynamic_conv")
 
 
 @pytest.fixture
@@ -154,6 +157,19 @@ def test_peers_agree_and_are_the_named_ones(op, mode):
         assert [peer.floor for peer in peers.values()] == [False] * (len(peers) - floors) + [True] * floors
         results = peers[HUGGING_FACE].call()
         assert len(results) == (1 if mode == FORWARD else 1 + len(bench_of(case).shapes(case)[0]))
+
+
+def test_the_dynamic_convolution_in_plain_torch_is_the_module_in_its_frame():
+    torch.manual_seed(0)
+    frame = PostNorm(DynamicConv(32, heads=4, kernel_size=5), 32)
+    layers = [getattr(frame.function, name) for name in ("value", "gate", "pointwise", "conv_kernel", "output")]
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    x = torch.randn(3, 11, 32)
+    tensors = (x, frame.function.depthwise.weight, *weights, *biases, frame.norm.weight, frame.norm.bias)
+    with torch.no_grad():
+        expected = frame(x)
+        for function in (dynamic_conv.plain_torch, dynamic_conv.one_by_one, partial(dynamic_conv.ours, impl="cpu")):
+            torch.testing.assert_close(function(*tensors), expected, atol=2e-6, rtol=2e-6)
 
 
 def test_only_the_asked_for_peers_are_built():

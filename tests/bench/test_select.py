@@ -9,7 +9,7 @@ def test_a_full_run_has_every_size_shape_and_mode():
     assert len(cases) == len(set(cases)) == (len(OPS) - 1) * 3 * 3 * 2
     assert {(case.batch, case.tokens) for case in cases} == {(8, 128), (2, 512), (1, 128)}
     assert {case.mode for case in cases} == {FORWARD, BOTH}
-    dense = {"linear", "grouped_linear", "residual_norm"}
+    dense = {"linear", "grouped_linear", "residual_norm", "dynamic_conv"}
     assert all(case.compiled for case in cases if case.mode == FORWARD and case.op not in dense)
     profiled = {(case.op, case.mode, case.size, case.batch) for case in cases if case.profile}
     sizes, batches = ("small", "medium-small", "base"), (8, 2, 1)
@@ -76,7 +76,7 @@ def test_every_op_has_hugging_face_compiled_and_floors_among_its_peers():
         names = bench_of(case).names(case)
         assert names[0] == "Hugging Face" and ("Hugging Face, compiled" in names) == case.compiled
         assert names[-1] in ("copy of the same bytes", "its own matrix products")
-        if case.op in ("span_conv", "mixed_attention", "linear", "grouped_linear"):
+        if case.op in ("span_conv", "mixed_attention", "linear", "grouped_linear", "dynamic_conv"):
             assert names[-2:] == ["its own matrix products", "copy of the same bytes"]
 
 
