@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bertkernels import ops
-from bertkernels.nn import ALL_TOKENS, FeedForward, Layout, MixedAttention, PostNorm
+from bertkernels.nn import ALL_TOKENS, DynamicConv, FeedForward, Layout, MixedAttention, PostNorm
 from bertkernels.nn.residual import apply_residual_norm
 
 pytestmark = pytest.mark.skipif(
@@ -13,6 +13,8 @@ pytestmark = pytest.mark.skipif(
 )
 FUNCTIONS = {
     "mixed": lambda: MixedAttention(32, heads=2, kernel_size=5, dropout=0.1),
+    "dynamic_conv": lambda: DynamicConv(32, heads=4, kernel_size=5),
+    "dynamic_conv, even kernel": lambda: DynamicConv(32, heads=3, head_size=7, kernel_size=4),
     "ffn": lambda: FeedForward(32, 64),
     "grouped ffn": lambda: FeedForward(32, 64, groups=2),
 }
@@ -28,7 +30,7 @@ def sublayer(request):
 def called(monkeypatch):
     """Names of the ops that ran as a block."""
     names = []
-    for name in ("mixed_block", "feed_forward_block"):
+    for name in ("mixed_block", "feed_forward_block", "dynamic_conv_block"):
         run = getattr(ops, name)
         monkeypatch.setattr(ops, name, lambda *a, _run=run, _name=name, **k: names.append(_name) or _run(*a, **k))
     return names
@@ -57,7 +59,7 @@ def test_same_as_its_parts(sublayer, called, name):
     x = torch.randn(20, 32) if name == "packed" else torch.randn(3, 20, 32)
     got, want = both(sublayer, x, LAYOUTS[name])
     torch.testing.assert_close(got, want, atol=3e-6, rtol=3e-6)
-    in_parts = name == "lengths" and isinstance(sublayer.function, MixedAttention)
+    in_parts = name == "lengths" and isinstance(sublayer.function, (MixedAttention, DynamicConv))
     assert len(called) == (0 if in_parts else 1)
 
 
@@ -75,7 +77,8 @@ def test_gradients_and_dropout_are_those_of_its_parts(sublayer, called, training
         results.append((out, *torch.autograd.grad(out, [x, *sublayer.parameters()], grad)))
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want, atol=2e-5, rtol=2e-5)
-    assert called == (["feed_forward_block"] if isinstance(sublayer.function, FeedForward) else [])
+    differentiated = {FeedForward: ["feed_forward_block"], DynamicConv: ["dynamic_conv_block"], MixedAttention: []}
+    assert called == differentiated[type(sublayer.function)]
 
 
 def test_other_dtypes_compose(sublayer, called):
@@ -119,7 +122,7 @@ def test_whatever_stands_in_a_modules_place_takes_effect(sublayer, called):
             assert seen, f"a hook on {name} was passed over"
         handle.remove()
     assert called == []
-    first = "up" if isinstance(sublayer.function, FeedForward) else "key"
+    first = {FeedForward: "up", DynamicConv: "pointwise", MixedAttention: "key"}[type(sublayer.function)]
     inner = getattr(sublayer.function, first)
 
     class Doubled(nn.Module):

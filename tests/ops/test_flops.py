@@ -98,3 +98,31 @@ def test_mixed_context_counts_its_parts():
     heads, taps = heads.requires_grad_(), taps.requires_grad_()
     both = operations(lambda: ops.mixed_attention(heads, heads, heads, heads, taps).sum().backward())
     assert trained == 3 * (products + spans) + both
+
+
+@pytest.mark.parametrize("tokens", [3, 40])
+def test_a_dynamic_convolution_counts_as_what_it_runs(tokens):
+    """Its two layers in a row are one with more tokens than kernels have rows, and with gradients, whose backward pass
+    convolves anew."""
+    heads, taps, width, channels = 4, 9, 24, 16
+    shapes = (width, channels), (width, channels), (width, width), (heads * taps, width), (channels, width)
+    weights, biases = [torch.randn(shape) for shape in shapes], [torch.randn(shape[0]) for shape in shapes]
+    value, gate, pointwise, kernel, output = weights
+    x, depthwise = torch.randn(2, tokens, channels), torch.randn(width, 5)
+    tensors = [x, depthwise, *weights]
+
+    def whole():
+        return ops.dynamic_conv_block(x, depthwise, weights, biases, torch.ones(channels), torch.ones(channels), heads)
+
+    def layers(fold):
+        gated = (x @ value.T) * (x @ gate.T).sigmoid()
+        spans = ops.depthwise_conv(gated, depthwise)
+        logits = spans @ (kernel @ pointwise).T if fold else spans @ pointwise.T @ kernel.T
+        convolved = ops.light_conv(gated.unflatten(-1, (heads, -1)), logits.unflatten(-1, (heads, -1)))
+        return convolved.flatten(-2) @ output.T
+
+    assert operations(whole) == operations(lambda: layers(fold=2 * tokens > heads * taps))
+    for tensor in tensors:
+        tensor.requires_grad_()
+    anew = 2 * (2 * tokens * width) * (depthwise.shape[1] + taps)
+    assert operations(lambda: whole().sum().backward()) == operations(lambda: layers(True).sum().backward()) + anew
