@@ -110,7 +110,7 @@ def test_patched_hugging_face_models(head, unpad, make_model):  # noqa: F811
 
 
 def test_a_program_can_be_trained_further():
-    model = ours(plan="mixed ffn")
+    model = ours(plan="mixed ffn dynamic_conv")
     program = to_exported_program(model)
     copied = copy.deepcopy(program).module()
     batch = inputs(3, 9)
