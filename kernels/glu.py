@@ -102,10 +102,10 @@ def _plan(
 def configuration(kernel: str, device: torch.device, dtype: torch.dtype, C: int) -> Mapping[str, object]:
     """Constants and launch options of "glu_fwd" or "glu_bwd", by what changes their code.
 
-    What ships for the device (`tuning`), else a rule: 512 bytes of a row side by side, so that a warp reads whole lines
-    that follow each other; one load of 16 bytes in flight a thread and tensor, of which there are two or three.
+    What ships for the device (`tuning`), else a rule: 512 bytes of a row or more side by side, so that warps read whole
+    lines that follow each other; one load of 16 bytes in flight a thread and tensor, of which there are two or three.
     """
-    chunk = chunk_size(C, 512 // dtype.itemsize)
+    chunk = chunk_size(C, 1024 // max(dtype.itemsize, 4))
     warps = 4
     chosen = {
         "CHUNK": chunk,
