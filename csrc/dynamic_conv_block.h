@@ -39,19 +39,16 @@ struct DynamicConvBlock {
   DynamicConvKept kept;  // null where no backward pass will follow
 };
 
-// The gradients of the linear layers' weights are left to the caller: products of d_halves with x, of d_logits with span
-// and of d_result with convolved.
 struct DynamicConvBlockBackward {
   DynamicConvBlock block;  // without out
   Matrix grad;
-  float* d_x = nullptr;        // [M, C]; may be null
-  float* span = nullptr;       // [M, H·D]: the depthwise convolution, anew
-  float* convolved = nullptr;  // [M, H·D]: the light convolution, anew
-  float* d_halves = nullptr;   // [M, 2·H·D], of the products of value and gate
-  float* d_logits = nullptr;   // [M, H·K]
-  float* d_result = nullptr;   // [M, C]
-  // Gradients of the biases of value, gate, kernel and output, of the norm's weight and bias, and of depthwise, one
-  // after the other: [2·H·D + H·K + 3·C + H·D·S]
+  // Outputs, contiguous; null where not wanted.
+  float* d_x = nullptr;            // [M, C]
+  float* d_projections = nullptr;  // [2·H·D, C], of the weights of value and gate
+  float* d_kernel = nullptr;       // [H·K, H·D]
+  float* d_output = nullptr;       // [C, H·D]
+  // Always wanted: gradients of the biases of value, gate, kernel and output, of the norm's weight and bias, and of
+  // depthwise, one after the other: [2·H·D + H·K + 3·C + H·D·S].
   float* d_vectors = nullptr;
 };
 

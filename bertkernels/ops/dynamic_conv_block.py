@@ -44,8 +44,7 @@ def dynamic_conv_block(
 
     On the CPU a few sequences at a time go through all of it, so that what lies between stays in the threads' caches.
     Where a gradient will be asked for, what the gated linear unit gives, its gate, the logits and the output layer's
-    result are kept beside x; the backward pass convolves anew and goes batch by batch too, but for the gradients of the
-    layers' weights.
+    result are kept beside x; the backward pass convolves anew and goes batch by batch too.
 
     Args:
         x: [B, T, C], or packed [total, C], with a contiguous last dimension.
@@ -138,7 +137,7 @@ def dynamic_conv_block_reference(
 #  as one weight [H·K, H·D], the output layer's result [M, C], the norm's moments [M, 2]
 # All but `out` are there for the backward pass, in fp32 or fp64, and empty without `keep`.
 
-_LAYERS, _KEPT = len(LAYERS), 6
+_LAYERS = len(LAYERS)
 
 
 def _forward(x, depthwise_weight, *rest):
@@ -166,40 +165,29 @@ def _forward_fake(x, depthwise_weight, *rest):
 
 
 def _backward(grad, x, depthwise_weight, *rest):
-    weights, (gate_bias, pointwise_bias, norm_weight), kept = (
-        rest[:_LAYERS],
-        rest[_LAYERS : _LAYERS + 3],
-        rest[_LAYERS + 3 :],
-    )
-    kept, (cu_seqlens, seed, heads, dropout_p, wanted, impl) = kept[:_KEPT], kept[_KEPT:]
-    gradients = _backward_fake(grad, x, depthwise_weight, *rest)
+    weights, (gate_bias, pointwise_bias, norm_weight, *kept) = rest[:_LAYERS], rest[_LAYERS:-6]
+    cu_seqlens, seed, heads, dropout_p, wanted, impl = rest[-6:]
     name = blas.implementation(launch_backward, x, impl)
     if x.numel() == 0:
-        return tuple(gradient.zero_() for gradient in gradients)
+        return tuple(gradient.zero_() for gradient in _backward_fake(grad, x, depthwise_weight, *rest))
     inputs = (grad.to(x.dtype), x, depthwise_weight, weights, gate_bias, norm_weight, kept)
-    d_x, d_vectors, *operands = launch_backward.functions[name](*inputs, cu_seqlens, seed, heads, dropout_p, wanted[0])
-    return _weights_gradients(x, weights, pointwise_bias, wanted, d_x, d_vectors, *operands)
-
-
-def _weights_gradients(
-    x, weights, pointwise_bias, wanted, d_x, d_vectors, d_halves, span, d_logits, convolved, d_result
-):
-    """All gradients from the operands of the weights' products, in x's dtype."""
-    wants_x, wants_projections, wants_span, wants_output = wanted
-    rows = as_matrix(x).to(d_halves.dtype)
-    d_projections = torch.mm(d_halves.T, rows) if wants_projections else None  # [2·H·D, C]
-    d_pointwise = d_pointwise_bias = d_kernel = None
-    if wants_span:
-        pointwise, kernel = (weight.to(rows.dtype) for weight in weights[2:4])
-        d_folded = torch.mm(d_logits.T, span)  # [H·K, H·D], of kernel · pointwise
-        first = 2 * span.shape[1]
-        d_folded_bias = d_vectors[first : first + d_logits.shape[1]]  # of kernel · pointwise_bias + kernel_bias
-        d_pointwise = torch.mm(kernel.T, d_folded)
-        d_pointwise_bias = torch.mv(kernel.T, d_folded_bias)
-        d_kernel = torch.mm(d_folded, pointwise.T).addr_(d_folded_bias, pointwise_bias.to(rows.dtype))
-    d_output = torch.mm(d_result.T, convolved) if wants_output else None
-    gradients = (d_x if wants_x else None, d_vectors, d_projections, d_pointwise, d_pointwise_bias, d_kernel, d_output)
+    launch = launch_backward.functions[name]
+    d_x, d_vectors, d_projections, d_folded, d_output = launch(*inputs, cu_seqlens, seed, heads, dropout_p, wanted)
+    span = [None] * 3
+    if wanted[2]:
+        first, rows = 2 * weights[0].shape[0], weights[3].shape[0]
+        d_folded_bias = d_vectors[first : first + rows]  # that of kernel's bias, to which pointwise's was added
+        span = _unfold(*weights[2:4], pointwise_bias, d_folded, d_folded_bias)
+    gradients = (d_x, d_vectors, d_projections, *span, d_output)
     return tuple(x.new_empty(0) if gradient is None else gradient.to(x.dtype) for gradient in gradients)
+
+
+def _unfold(pointwise, kernel, pointwise_bias, d_folded, d_folded_bias):
+    """Gradients of pointwise's weight and bias and of kernel's weight from those of kernel · pointwise [H·K, H·D] and
+    of kernel · pointwise_bias + kernel_bias [H·K]."""
+    pointwise, kernel, pointwise_bias = (each.to(d_folded.dtype) for each in (pointwise, kernel, pointwise_bias))
+    d_kernel = torch.mm(d_folded, pointwise.T).addr_(d_folded_bias, pointwise_bias)
+    return torch.mm(kernel.T, d_folded), torch.mv(kernel.T, d_folded_bias), d_kernel
 
 
 def _backward_fake(grad, x, depthwise_weight, *rest):
@@ -257,17 +245,16 @@ def _cpu_forward(results, x, depthwise_weight, layers, norm, cu_seqlens, seed, h
 
 
 def _cpu_backward(
-    grad, x, depthwise_weight, weights, gate_bias, norm_weight, kept, cu_seqlens, seed, heads, dropout_p, wants_x
+    grad, x, depthwise_weight, weights, gate_bias, norm_weight, kept, cu_seqlens, seed, heads, dropout_p, wanted
 ):
     gated, gate_product, logits, folded, result, moments = kept
     weights = [blas.rows(weight) for weight in weights]
     value, gate, _, _, output = weights
     rows, grad = blas.rows(as_matrix(x)), as_matrix(grad)  # [M, C]
-    count, width = gated.shape
-    d_x = extension.empty_like(x) if wants_x else x.new_empty(0)
-    span, convolved = torch.empty_like(gated), torch.empty_like(gated)
-    d_halves, d_logits, d_result = gated.new_empty(count, 2 * width), torch.empty_like(logits), torch.empty_like(result)
-    d_vectors = x.new_empty((2 + depthwise_weight.shape[1]) * width + logits.shape[1] + 3 * rows.shape[1])
+    (width, span), channels = depthwise_weight.shape, rows.shape[1]
+    shapes = (x.shape, (2 * width, channels), folded.shape, output.shape)
+    gradients = [x.new_empty(shape) if want else None for shape, want in zip(shapes, wanted, strict=True)]
+    d_vectors = x.new_empty((2 + span) * width + logits.shape[1] + 3 * channels)
     extension.C.dynamic_conv_block_backward_cpu(
         _shape(x, depthwise_weight, weights, heads, cu_seqlens),
         extension.operand(rows),
@@ -277,14 +264,12 @@ def _cpu_backward(
         _dropout(seed, dropout_p),
         tuple(each.data_ptr() for each in (gated, gate_product, logits, result, moments)),
         extension.operand(grad),
-        (
-            d_x.data_ptr() if wants_x else 0,
-            *(each.data_ptr() for each in (span, convolved, d_halves, d_logits, d_result, d_vectors)),
-        ),
+        (*(0 if gradient is None else gradient.data_ptr() for gradient in gradients), d_vectors.data_ptr()),
         blas.sgemm()[0],
         torch.get_num_threads(),
     )
-    return d_x, d_vectors, d_halves, span, d_logits, convolved, d_result
+    d_x, *of_weights = gradients
+    return d_x, d_vectors, *of_weights
 
 
 def _shape(x, depthwise_weight, weights, heads, cu_seqlens):
@@ -324,7 +309,7 @@ def _reference_forward(results, x, depthwise_weight, layers, norm, cu_seqlens, s
 
 
 def _reference_backward(
-    grad, x, depthwise_weight, weights, gate_bias, norm_weight, kept, cu_seqlens, seed, heads, dropout_p, wants_x
+    grad, x, depthwise_weight, weights, gate_bias, norm_weight, kept, cu_seqlens, seed, heads, dropout_p, wanted
 ):
     wide = kept[0].dtype
     gated, gate_product, logits, folded, result, moments = kept
@@ -348,10 +333,12 @@ def _reference_backward(
     d_value, d_gate, *d_biases = glu_backward_reference(d_gated + more, gated, gate_product, gate_bias)
     d_x = d_rows.view(x.shape) + d_value @ value + d_gate @ gate
 
-    d_logits = as_matrix(d_logits)
+    d_logits, span, convolved, rows = (as_matrix(each) for each in (d_logits, span, convolved, x))
     vectors = (*d_biases, d_logits.sum(0), d_result.sum(0), d_norm_weight, d_norm_bias, d_depthwise.flatten())
     d_halves = torch.cat([as_matrix(d_value), as_matrix(d_gate)], -1)
-    return d_x, torch.cat(vectors), d_halves, as_matrix(span), d_logits, as_matrix(convolved), d_result
+    of_weights = (d_halves.T @ rows, d_logits.T @ span, d_result.T @ convolved)
+    d_x, *of_weights = (g if want else None for g, want in zip((d_x, *of_weights), wanted, strict=True))
+    return d_x, torch.cat(vectors), *of_weights
 
 
 def _in_heads(heads, *tensors):

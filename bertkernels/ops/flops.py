@@ -170,8 +170,8 @@ def dynamic_conv_block(x: Shape, depthwise: Shape, *rest, **__) -> int:
 
 @register_flop_formula(_ops.dynamic_conv_block_backward)
 def dynamic_conv_block_backward(grad: Shape, x: Shape, depthwise: Shape, *rest, **__) -> int:
-    """Wanted: x, the weights of value and gate, those of pointwise and kernel, output's. Both convolutions are run
-    anew, and what passes through them is worked out in any case."""
+    """Wanted: x, the weights of value and gate, those of pointwise and kernel, output's. For either of the latter a
+    convolution is run anew; what passes through both is worked out in any case."""
     (value, gate, pointwise, kernel, output), (heads, _, wanted, _) = rest[:5], rest[-4:]
     wants_x, wants_projections, wants_span, wants_output = map(bool, wanted)
     inner = (*x[:-1], value[0])
@@ -180,7 +180,8 @@ def dynamic_conv_block_backward(grad: Shape, x: Shape, depthwise: Shape, *rest, 
         + linear(inner, kernel) * (1 + wants_span)
         + linear(kernel, pointwise) * 2 * wants_span
         + linear(inner, output) * (1 + wants_output)
-        + 3 * (depthwise_conv(inner, depthwise) + light_conv(inner, (kernel[0] // heads,)))
+        + depthwise_conv(inner, depthwise) * (2 + wants_span)
+        + light_conv(inner, (kernel[0] // heads,)) * (2 + wants_output)
     )
 
 

@@ -42,7 +42,7 @@ inline void bind_dynamic_conv_block(py::module_& m) {
           py::gil_scoped_release release;
           require_memory(BERTKERNELS_CALL(dynamic_conv_block_forward, call, threads));
         });
-  // gradients: addresses of d_x (or 0), span, convolved, d_halves, d_logits, d_result and d_vectors.
+  // gradients: addresses of d_x, d_projections, d_kernel and d_output, each 0 where not wanted, and of d_vectors.
   m.def("dynamic_conv_block_backward_cpu",
         [](const py::tuple& shape, const py::tuple& x, const py::tuple& depthwise, const py::tuple& layers,
            const py::tuple& closing, const py::tuple& drop, const py::tuple& kept, const py::tuple& grad,
@@ -50,9 +50,8 @@ inline void bind_dynamic_conv_block(py::module_& m) {
           DynamicConvBlockBackward call;
           call.block = dynamic_conv(shape, x, depthwise, layers, closing, drop, kept, gemm);
           call.grad = matrix(grad);
-          float** const outputs[] = {&call.d_x,      &call.span,     &call.convolved, &call.d_halves,
-                                     &call.d_logits, &call.d_result, &call.d_vectors};
-          for (std::size_t i = 0; i < 7; ++i) *outputs[i] = address<float*>(gradients[i]);
+          float** const outputs[] = {&call.d_x, &call.d_projections, &call.d_kernel, &call.d_output, &call.d_vectors};
+          for (std::size_t i = 0; i < 5; ++i) *outputs[i] = address<float*>(gradients[i]);
           py::gil_scoped_release release;
           require_memory(BERTKERNELS_CALL(dynamic_conv_block_backward, call, threads));
         });

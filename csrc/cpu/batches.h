@@ -50,9 +50,9 @@ bool for_each_batch(const Sequences& sequences, std::int64_t most, std::int64_t 
   for (std::int64_t i = 1; sequence < sequences.batches && enough; ++i) {
     Batch b = next_batch(sequences, sequence, row, total * smaller(i, batches) / batches);
     if (b.n > room) {
-      free(scratch);
+      give_back(scratch);
       room = b.n;
-      scratch = allocate<float>(room * per_token);
+      scratch = borrow(room * per_token);
     }
     b.layout = {b.sequences, sequences.tokens, nullptr, nullptr};
     if (sequences.cu_seqlens != nullptr) {
@@ -66,7 +66,7 @@ bool for_each_batch(const Sequences& sequences, std::int64_t most, std::int64_t 
     row += b.n;
   }
   free(starts);
-  free(scratch);
+  give_back(scratch);
   return enough;
 }
 

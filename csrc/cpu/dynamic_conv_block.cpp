@@ -2,8 +2,8 @@
 // so that each step finds in the second caches what the step before left there. Products are cut by rows, whatever
 // sequences those belong to. Only the convolutions know where a sequence ends.
 //
-// Gradients of vectors are summed over each batch of sequences, then over the batches in order. Batches follow from the
-// sizes and from the number of threads, so one number of threads always gives the same bits.
+// Gradients of weights and vectors are summed over each batch of sequences, then over the batches in order. Batches follow
+// from the sizes and from the number of threads, so one number of threads always gives the same bits.
 #include "dynamic_conv_block.h"
 
 #include "batches.h"
@@ -219,38 +219,58 @@ void add(const float* from, std::int64_t count, float* to, int threads) {
   for (std::int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
-bool backward_batch(const DynamicConvBlockBackward& call, const Steps& b, float* scratch, const Vectors& vectors,
+// What the backward pass needs for a batch: floats a token, and where they are.
+struct Gradients {
+  float *d_result, *d_context, *d_gated, *d_halves, *d_logits, *spare;
+
+  static std::int64_t per_token(const DynamicConvBlock& call) {
+    return call.channels + 5 * inner(call) + call.heads * call.taps;
+  }
+  Gradients(const DynamicConvBlock& call, std::int64_t n, float* memory)
+      : d_result(memory),
+        d_context(d_result + n * call.channels),  // of what the light convolution gives, then of the depthwise one
+        d_gated(d_context + n * inner(call)),
+        d_halves(d_gated + n * inner(call)),  // [n, 2·H·D], of the products of value and gate
+        d_logits(d_halves + n * 2 * inner(call)),
+        spare(d_logits + n * call.heads * call.taps) {}  // [n, H·D]
+};
+
+bool backward_batch(const DynamicConvBlockBackward& call, const Steps& b, const Gradients& g, const Vectors& vectors,
                     int threads) {
   const DynamicConvBlock& block = call.block;
   const std::int64_t n = b.n, C = block.channels, V = inner(block), L = block.heads * block.taps;
   float* const d_x = call.d_x != nullptr ? call.d_x + b.row * C : nullptr;
-  float* const d_result = call.d_result + b.row * C;
-  float* const d_logits = call.d_logits + b.row * L;
-  float* const d_halves = call.d_halves + b.row * 2 * V;
-  float* const span = call.span + b.row * V;
-  float* const convolved = call.convolved + b.row * V;
-  float* const d_context = scratch;  // of what the light convolution gives, then of the depthwise one
-  float *const d_gated = d_context + n * V, *const more = d_gated + n * V;
+  const float beta = b.row == 0 ? 0.0f : 1.0f;
 
-  bool enough = differentiate_norm(call, b, d_result, d_x, vectors, threads);
-  multiply(block.gemm, {turned(block.output), 1, C, V, d_result, C, d_context, V}, n, threads);
-  enough = convolve(block, b, b.gated, b.logits, convolved, threads) && enough;
-  enough = differentiate_convolution(block, b, d_context, d_gated, d_logits, threads) && enough;
-  multiply(block.gemm, {turned(block.kernel), 1, L, V, d_logits, L, d_context, V}, n, threads);
-  enough = convolve_depthwise(block, b, b.gated, span, threads) && enough;
-  enough = differentiate_depthwise(block, b, d_context, more, vectors, threads) && enough;
-  add(more, n * V, d_gated, threads);
-  enough = differentiate_gate(block, b, d_gated, d_halves, vectors, threads) && enough;
+  bool enough = differentiate_norm(call, b, g.d_result, d_x, vectors, threads);
+  multiply(block.gemm, {turned(block.output), 1, C, V, g.d_result, C, g.d_context, V}, n, threads);
+  if (call.d_output != nullptr) {
+    enough = convolve(block, b, b.gated, b.logits, g.spare, threads) && enough;
+    add_weight_gradient(block.gemm, n, g.d_result, C, C, g.spare, V, V, beta, call.d_output, threads);
+  }
+  enough = differentiate_convolution(block, b, g.d_context, g.d_gated, g.d_logits, threads) && enough;
+  multiply(block.gemm, {turned(block.kernel), 1, L, V, g.d_logits, L, g.d_context, V}, n, threads);
+  if (call.d_kernel != nullptr) {
+    enough = convolve_depthwise(block, b, b.gated, g.spare, threads) && enough;
+    add_weight_gradient(block.gemm, n, g.d_logits, L, L, g.spare, V, V, beta, call.d_kernel, threads);
+  }
+  enough = differentiate_depthwise(block, b, g.d_context, g.spare, vectors, threads) && enough;
+  add(g.spare, n * V, g.d_gated, threads);
+  enough = differentiate_gate(block, b, g.d_gated, g.d_halves, vectors, threads) && enough;
   if (d_x != nullptr) {
-    const Product value{turned(block.value), 1, V, C, d_halves, 2 * V, d_x, C};
-    const Product gate{turned(block.gate), 1, V, C, d_halves + V, 2 * V, d_x, C};
+    const Product value{turned(block.value), 1, V, C, g.d_halves, 2 * V, d_x, C};
+    const Product gate{turned(block.gate), 1, V, C, g.d_halves + V, 2 * V, d_x, C};
     for_each_piece(&value, 1, n, threads, [&](std::int64_t, const Piece& piece) {
       call_blas(block.gemm, value, piece, 1.0f);
       call_blas(block.gemm, gate, piece, 1.0f);
     });
   }
-  return sum_columns(d_logits, n, L, vectors.kernel_bias, threads) &&
-         sum_columns(d_result, n, C, vectors.output_bias, threads) && enough;
+  if (call.d_projections != nullptr) {
+    add_weight_gradient(block.gemm, n, g.d_halves, 2 * V, 2 * V, row_of(block.x, b.row), block.x.stride, C, beta,
+                        call.d_projections, threads);
+  }
+  return sum_columns(g.d_logits, n, L, vectors.kernel_bias, threads) &&
+         sum_columns(g.d_result, n, C, vectors.output_bias, threads) && enough;
 }
 
 }  // namespace
@@ -268,10 +288,11 @@ bool dynamic_conv_block_backward(const DynamicConvBlockBackward& call, int threa
   if (partial == nullptr) return false;
   for (std::int64_t i = 0; i < size; ++i) call.d_vectors[i] = 0;
   const Vectors vectors(call.block, partial);
-  const std::int64_t per_token = 3 * inner(call.block), share = larger(kMostRows, kCacheFloats / per_token);
+  const std::int64_t per_token = Gradients::per_token(call.block), share = larger(kMostRows, kCacheFloats / per_token);
   const bool enough =
       for_each_batch(call.block.sequences, share * threads, per_token, [&](const Batch& batch, float* scratch) {
-        const bool done = backward_batch(call, Steps(call.block, batch, scratch), scratch, vectors, threads);
+        const Steps steps(call.block, batch, nullptr);
+        const bool done = backward_batch(call, steps, Gradients(call.block, batch.n, scratch), vectors, threads);
         for (std::int64_t i = 0; i < size; ++i) call.d_vectors[i] += partial[i];
         return done;
       });

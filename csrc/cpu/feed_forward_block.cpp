@@ -55,14 +55,14 @@ bool run_tokens(const FeedForwardBlock& call, std::int64_t first, std::int64_t r
 
 bool feed_forward_block_forward(const FeedForwardBlock& call, int threads) {
   const std::int64_t batches = ceil_div(call.rows, threads * kMostRows), most = ceil_div(call.rows, batches);
-  float* const scratch = allocate<float>(Buffers::size(call, most));
+  float* const scratch = borrow(Buffers::size(call, most));
   if (scratch == nullptr) return false;
   bool enough = true;
   for (std::int64_t batch = 0; batch < batches; ++batch) {
     const std::int64_t first = call.rows * batch / batches, end = call.rows * (batch + 1) / batches;
     enough = run_tokens(call, first, end - first, Buffers(call, most, scratch), threads) && enough;
   }
-  free(scratch);
+  give_back(scratch);
   return enough;
 }
 

@@ -141,7 +141,7 @@ bool feed_forward_training_forward(const FeedForwardTrainingForward& call, int t
   const std::int64_t all = call.block.rows;
   const Tiles tiles(all, threads);
   const std::int64_t room = tiles.rows * call.block.hidden;
-  float* const scratch = allocate<float>(smaller(tiles.count, threads) * room);
+  float* const scratch = borrow(smaller(tiles.count, threads) * room);
   if (scratch == nullptr) return false;
   bool enough = true;
   if (tiles.count == 1) {
@@ -155,7 +155,7 @@ bool feed_forward_training_forward(const FeedForwardTrainingForward& call, int t
       }
     }
   }
-  free(scratch);
+  give_back(scratch);
   return enough;
 }
 

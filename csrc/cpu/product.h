@@ -136,6 +136,24 @@ inline void multiply(Sgemm gemm, const Product& product, std::int64_t rows, int 
   multiply(gemm, &product, 1, rows, threads, [](std::int64_t, const Piece&) {});
 }
 
+// gradient [out, in] = beta · gradient + d_yᵀ · x, summed over rows: that of a weight from x [rows, in] to what d_y
+// [rows, out] is the gradient of.
+inline void add_weight_gradient(Sgemm gemm, std::int64_t rows, const float* d_y, std::int64_t d_y_stride,
+                                std::int64_t out, const float* x, std::int64_t x_stride, std::int64_t in, float beta,
+                                float* gradient, int threads) {
+  const std::int64_t parts = smaller(threads, ceil_div(out, kColumnUnit));
+  const int m = static_cast<int>(in), k = static_cast<int>(rows);
+  const int lda = leading(x_stride, rows, in), ldb = leading(d_y_stride, rows, out);
+  const float one = 1;
+#pragma omp parallel for schedule(static) num_threads(static_cast<int>(parts))
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const std::int64_t first = part_begin(out, kColumnUnit, part, parts);
+    const int n = static_cast<int>(part_begin(out, kColumnUnit, part + 1, parts) - first);
+    if (n == 0) continue;
+    gemm("N", "T", &m, &n, &k, &one, x, &lda, d_y + first, &ldb, &beta, gradient + first * in, &m);
+  }
+}
+
 }  // namespace
 }  // namespace BERTKERNELS_ISA
 }  // namespace bertkernels
