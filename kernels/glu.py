@@ -116,9 +116,8 @@ def configuration(kernel: str, device: torch.device, dtype: torch.dtype, C: int)
     return {**chosen, "C": C, "WIDE": triton_dtype(sum_dtype(dtype)), "enable_fp_fusion": True}
 
 
-def candidates(kernel: str, dtype: torch.dtype, C: int) -> Iterator[Mapping[str, int]]:
+def candidates(kernel: str, dtype: torch.dtype) -> Iterator[Mapping[str, int]]:
     """What `bertkernels tune` tries in place of the rule: `loads` of 16 bytes in flight a thread and tensor."""
     for bytes_a_row, loads, warps in itertools.product((256, 512, 1024), (1, 2), (2, 4, 8)):
-        chunk = chunk_size(C, bytes_a_row // dtype.itemsize)
-        rows = max(1, loads * 32 * warps * 16 // (chunk * dtype.itemsize))
-        yield {"CHUNK": chunk, "ROWS": rows, "num_warps": warps}
+        rows = max(1, loads * 32 * warps * 16 // bytes_a_row)
+        yield {"CHUNK": bytes_a_row // dtype.itemsize, "ROWS": rows, "num_warps": warps}

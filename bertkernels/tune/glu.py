@@ -26,4 +26,4 @@ def subjects(model: Dimensions, dtype: torch.dtype) -> Iterator[Subject]:
         return lambda: glu_backward_op(grad, out, gate, bias, [True] * 4, "triton")
 
     for kernel, build in (("glu_fwd", forward), ("glu_bwd", backward)):
-        yield Subject(kernel, {"C": width}, tuple(kernels.candidates(kernel, dtype, width)), build)
+        yield Subject(kernel, {"C": width}, tuple(kernels.candidates(kernel, dtype)), build)
