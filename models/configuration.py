@@ -23,7 +23,7 @@ class EncoderConfig(PreTrainedConfig):
         num_attention_heads: fixes the head width, hidden_size / num_attention_heads, for all sub-layers.
         intermediate_size: width of `ffn` sub-layers that do not set one.
         plan: the sub-layers, in the language of `bertkernels.models.plan`; stored in normal form.
-        conv_kernel_size: taps K of `mixed` sub-layers that do not set `kernel`.
+        conv_kernel_size: taps K of `mixed` and `dynamic_conv` sub-layers that do not set `kernel`.
         head_ratio: `mixed` sub-layers have max(1, int(num_attention_heads / head_ratio)) heads of each kind.
         hidden_act: activation of `ffn` and of the prediction heads; a name from `bertkernels.nn.ACTIVATIONS`.
         hidden_dropout_prob, attention_probs_dropout_prob: dropout of hidden states and of attention probabilities.

@@ -101,8 +101,9 @@ class EncoderPreTrainedModel(PreTrainedModel):
     """Loading, saving and the published initialisation (ConvBERT's, which is BERT's but for the convolutions).
 
     Weights come from a normal distribution of standard deviation initializer_range, cut at two of them; those of
-    depthwise filters from one of 1 / K. `GlorotLinear`s, which are the embeddings' projection and the outputs of all
-    but the language model, start Glorot-uniform, biases at 0, LayerNorm weights at 1.
+    depthwise filters from one of 1 / K. `GlorotLinear`s, which are the embeddings' projection, the outputs of all but
+    the language model and what makes the kernels of `dynamic_conv`, start Glorot-uniform, biases at 0, LayerNorm
+    weights at 1.
     """
 
     config: EncoderConfig

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from bertkernels.errors import InputError
-from bertkernels.nn import Attention, FeedForward, MixedAttention
+from bertkernels.nn import Attention, DynamicConv, FeedForward, MixedAttention
 
 if TYPE_CHECKING:
     from .configuration import EncoderConfig
@@ -63,6 +63,15 @@ def _mixed(
     }
 
 
+def _dynamic_conv(config: EncoderConfig, kernel: int | None = None, heads: int | None = None) -> dict[str, Any]:
+    return {
+        "hidden_size": config.hidden_size,
+        "heads": heads or config.num_attention_heads,
+        "head_size": config.head_size,
+        "kernel_size": kernel or config.conv_kernel_size,
+    }
+
+
 def _ffn(config: EncoderConfig, groups: int = 1, width: int | None = None) -> dict[str, Any]:
     width = width or config.intermediate_size
     for name, channels in (("hidden_size", config.hidden_size), ("the ffn's width", width)):
@@ -78,6 +87,7 @@ def _ffn(config: EncoderConfig, groups: int = 1, width: int | None = None) -> di
 
 KINDS: dict[str, Kind] = {
     "attention": Kind(Attention, {"heads": int}, _attention),
+    "dynamic_conv": Kind(DynamicConv, {"kernel": int, "heads": int}, _dynamic_conv),
     "ffn": Kind(FeedForward, {"groups": int, "width": int}, _ffn),
     "mixed": Kind(MixedAttention, {"head_ratio": float, "kernel": int, "heads": int}, _mixed),
 }

@@ -3,6 +3,7 @@
 from .activation import ACTIVATIONS
 from .attention import Attention
 from .depthwise import DepthwiseConv1d
+from .dynamic_conv import DynamicConv
 from .ffn import FeedForward
 from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
@@ -18,6 +19,7 @@ __all__ = [
     "Alignment",
     "Attention",
     "DepthwiseConv1d",
+    "DynamicConv",
     "FeedForward",
     "GlorotLinear",
     "GroupedLinear",

@@ -8,7 +8,7 @@ from transformers import AutoModel, BertConfig, BertModel, ConvBertConfig, ConvB
 import bertkernels.models.auto  # noqa: F401  registers the models
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.encoder import EncoderModel
-from bertkernels.nn import Attention, DepthwiseConv1d, FeedForward, GroupedLinear, MixedAttention
+from bertkernels.nn import Attention, DepthwiseConv1d, DynamicConv, FeedForward, GroupedLinear, MixedAttention
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}
 
@@ -49,6 +49,16 @@ def test_the_plan_becomes_the_modules():
     assert isinstance(second.up, GroupedLinear) and second.up.weight.shape == (2, 16, 32)
     assert model.encoder.blocks[2].sublayers[0].function.output.weight.shape == (32, 16)
     assert model.encoder.blocks[3].sublayers[0].function.heads == 2
+
+
+def test_dynamic_conv_takes_the_encoders_kernel_size_and_heads_unless_told():
+    model = encoder(plan="(dynamic_conv attention) dynamic_conv[kernel=5, heads=3]", conv_kernel_size=7)
+    first = model.encoder.blocks[0].sublayers[0].function
+    told = model.encoder.blocks[1].sublayers[0].function
+    assert isinstance(first, DynamicConv) and isinstance(told, DynamicConv)
+    assert (first.heads, first.head_size, first.depthwise.weight.shape) == (4, 8, (32, 7))
+    assert (told.heads, told.head_size, told.depthwise.weight.shape) == (3, 8, (24, 5))
+    assert [maps.shape[1] for maps in model(batch(), output_attentions=True).attentions] == [4]  # the attention's
 
 
 @pytest.mark.parametrize(
@@ -239,8 +249,12 @@ def test_initialisation_is_the_published_one():
     torch.manual_seed(0)
     config = EncoderConfig(
         vocab_size=3000, hidden_size=256, embedding_size=128, num_attention_heads=4, intermediate_size=1024,
-        plan="(mixed ffn) ffn[groups=2]", pooler=True,
+        plan="(mixed ffn) (ffn[groups=2] dynamic_conv)", pooler=True,
     )  # fmt: skip
+    glorot = {  # what goes in and comes out
+        "embeddings_projection.weight": (128, 256),
+        "encoder.blocks.1.sublayers.1.function.conv_kernel.weight": (256, 4 * 9),
+    }
     model = EncoderModel(config)
     cut = 0.87962566  # standard deviation of a unit normal that is cut at ±2
     for name, parameter in model.named_parameters():
@@ -249,8 +263,8 @@ def test_initialisation_is_the_published_one():
             assert (parameter == 0).all(), name
         elif isinstance(module, nn.LayerNorm):
             assert (parameter == 1).all(), name
-        elif name == "embeddings_projection.weight":
-            bound = math.sqrt(6 / (128 + 256))
+        elif name in glorot:
+            bound = math.sqrt(6 / sum(glorot[name]))
             assert bound * 0.99 < parameter.abs().max() <= bound
             assert parameter.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
         else:

@@ -7,6 +7,7 @@ from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.encoder import EncoderModel
 
 PLANS = ["2*(mixed ffn[groups=2])", "2*(attention ffn)", "mixed[kernel=17] attention[heads=2] mixed[kernel=4]"]
+PLANS += ["dynamic_conv ffn dynamic_conv[kernel=4, heads=3]"]
 TOKENS = 12
 MASKS = {
     "right": [[1] * 12, [1] * 7 + [0] * 5, [1] * 2 + [0] * 10],
@@ -209,7 +210,7 @@ def test_reference_is_the_released_formula(taps, mask):
 def test_reference_reads_padding_in_convolutions_only():
     mask = torch.tensor(MASKS["right"])
     other = torch.where(mask.bool(), ids(), ids(1))
-    for plan, reads in (("mixed", True), ("attention", False)):
+    for plan, reads in (("mixed", True), ("dynamic_conv", True), ("attention", False)):
         model = encoder(plan, "reference")
         first, second = (model(batch, mask).last_hidden_state[mask.bool()] for batch in (ids(), other))
         assert torch.equal(first, second) != reads

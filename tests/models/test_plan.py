@@ -93,7 +93,7 @@ def test_normal_form_reads_back(seed):
         ("attention ffn)", "expected a sub-layer or '(', got ')'", 14),
         ("2*()", "expected a sub-layer or '(', got ')'", 4),
         ("12*(atention ffn)", "unknown sub-layer 'atention', did you mean 'attention'?", 5),
-        ("zzz", "unknown sub-layer 'zzz'; known: attention, ffn, mixed", 1),
+        ("zzz", "unknown sub-layer 'zzz'; known: attention, dynamic_conv, ffn, mixed", 1),
         ("mixed[kernal=9]", "mixed has no option 'kernal', did you mean 'kernel'?", 7),
         ("ffn[groups=0]", "ffn[groups] must be a whole number from 1, got 0", 12),
         ("ffn[groups=1.5]", "ffn[groups] must be a whole number from 1, got 1.5", 12),

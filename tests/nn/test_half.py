@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bertkernels.nn import Attention, FeedForward, Layout, MixedAttention, PostNorm
+from bertkernels.nn import Attention, DynamicConv, FeedForward, Layout, MixedAttention, PostNorm
 from tests.models.half import HALVES, MODES, Run, assert_within_twice, autocast
 
 B, T, C = 4, 40, 48
@@ -17,6 +17,7 @@ MAKERS = {
     "attention": lambda: Attention(C, heads=4),
     "mixed": lambda: MixedAttention(C, heads=2, kernel_size=9),
     "mixed, even kernel": lambda: MixedAttention(C, heads=3, head_size=16, kernel_size=4),
+    "dynamic_conv": lambda: DynamicConv(C, heads=4),
     "ffn": lambda: FeedForward(C, 96),
     "grouped ffn": lambda: FeedForward(C, 96, groups=4, activation="gelu_tanh"),
     "post norm": lambda: PostNorm(MixedAttention(C, heads=2), C),
@@ -30,6 +31,10 @@ def eager(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     if isinstance(module, FeedForward):
         return _eager_ffn(module, x)
     shape = (module.heads, module.head_size)
+    if isinstance(module, DynamicConv):
+        gated = module.value(x) * module.gate(x).sigmoid()
+        kernels = module.conv_kernel(module.pointwise(_depthwise(module.depthwise, gated)))
+        return module.output(_convolve(gated.unflatten(-1, shape), kernels.unflatten(-1, (module.heads, -1))))
     query, key, value = (
         layer(x).unflatten(-1, shape).transpose(1, 2) for layer in (module.query, module.key, module.value)
     )
@@ -37,15 +42,27 @@ def eager(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     attended = (probabilities @ value).transpose(1, 2).flatten(2)
     if isinstance(module, Attention):
         return module.output(attended)
-    taps = module.depthwise.weight.shape[1]
-    around = (0, 0, (taps - 1) // 2, taps - 1 - (taps - 1) // 2)
-    across = functional.pad(x, around).transpose(1, 2)  # [B, C, T + K - 1]
-    span = functional.conv1d(across, module.depthwise.weight[:, None], groups=x.shape[-1]).transpose(1, 2)
-    kernels = module.conv_kernel(module.pointwise(span) * module.query(x)).unflatten(-1, (module.heads, taps))
-    values = functional.pad(module.conv_value(x), around).unflatten(-1, shape)
-    windows = values.unfold(1, taps, 1)  # [B, T, H, D, K]
-    convolved = (windows @ kernels.softmax(-1)[..., None]).squeeze(-1)
-    return module.output(torch.cat([attended, convolved.flatten(2)], -1))
+    span = _depthwise(module.depthwise, x)
+    kernels = module.conv_kernel(module.pointwise(span) * module.query(x)).unflatten(-1, (module.heads, -1))
+    convolved = _convolve(module.conv_value(x).unflatten(-1, shape), kernels)
+    return module.output(torch.cat([attended, convolved], -1))
+
+
+def _depthwise(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """x [B, T, C] → [B, T, C]"""
+    across = functional.pad(x, (0, 0, *_around(module.weight.shape[1]))).transpose(1, 2)  # [B, C, T + K - 1]
+    return functional.conv1d(across, module.weight[:, None], groups=x.shape[-1]).transpose(1, 2)
+
+
+def _convolve(values: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """values [B, T, H, D], logits [B, T, H, K] → [B, T, H·D]"""
+    taps = logits.shape[-1]
+    windows = functional.pad(values, (0, 0, 0, 0, *_around(taps))).unfold(1, taps, 1)  # [B, T, H, D, K]
+    return (windows @ logits.softmax(-1)[..., None]).squeeze(-1).flatten(2)
+
+
+def _around(taps: int) -> tuple[int, int]:
+    return (taps - 1) // 2, taps // 2
 
 
 def _eager_ffn(module: FeedForward, x: torch.Tensor) -> torch.Tensor:

@@ -38,7 +38,9 @@ def mask(request):
 @pytest.fixture
 def encoder():
     torch.manual_seed(0)
-    return EncoderModel(EncoderConfig(**SIZES, plan="(mixed ffn[groups=2]) (attention ffn) mixed[kernel=5]")).eval()
+    return EncoderModel(
+        EncoderConfig(**SIZES, plan="(mixed ffn[groups=2]) (attention ffn) (dynamic_conv mixed[kernel=5])")
+    ).eval()
 
 
 def token_ids():

@@ -9,6 +9,7 @@ from bertkernels.nn import (
     ACTIVATIONS,
     Attention,
     DepthwiseConv1d,
+    DynamicConv,
     FeedForward,
     GlorotLinear,
     GroupedLinear,
@@ -26,6 +27,8 @@ MAKERS = {
     "mixed": lambda: MixedAttention(C, heads=2, kernel_size=5),
     "mixed, wide": lambda: MixedAttention(C, heads=4, head_size=4, kernel_size=3),
     "mixed, even kernel wider than the sequence": lambda: MixedAttention(C, heads=1, head_size=8, kernel_size=12),
+    "dynamic_conv": lambda: DynamicConv(C, heads=4, kernel_size=5),
+    "dynamic_conv, even kernel wider than the sequence": lambda: DynamicConv(C, heads=3, head_size=7, kernel_size=12),
     "depthwise": lambda: DepthwiseConv1d(C, 5),
     "ffn": lambda: FeedForward(C, 24),
     "grouped ffn": lambda: FeedForward(C, 24, groups=4),
@@ -128,6 +131,8 @@ def test_heads_must_divide_the_width():
         Attention(16, heads=3)
     with pytest.raises(ValueError, match="divisible by the number of heads, 6"):
         MixedAttention(16, heads=3)
+    with pytest.raises(ValueError, match="hidden_size 16 must be divisible by the number of heads, 5"):
+        DynamicConv(16, heads=5)
     assert Attention(16, heads=3, head_size=4)(inputs()).shape == (B, T, C)
 
 
@@ -152,6 +157,66 @@ def test_mixed_attention_is_the_papers_formula(taps):
     expected = module.output(torch.cat([attended, convolved], dim=2).flatten(2))
     torch.testing.assert_close(module(x), expected)
     torch.testing.assert_close(module.attention_probs(x), maps)
+
+
+# -- dynamic convolution -----------------------------------------------------------------------------------------------
+
+
+def dynamic_conv_by_unfolding(module, x):
+    """The published formula for x [B, T, C] in torch's own operations, windows copied out."""
+    taps = module.depthwise.weight.shape[1]
+    around = (0, 0, (taps - 1) // 2, taps // 2)
+    gated = functional.glu(torch.cat([module.value(x), module.gate(x)], -1))  # [B, T, H·D]
+    windows = functional.pad(gated, around).unfold(1, taps, 1)  # [B, T, H·D, K]
+    span = module.pointwise((windows * module.depthwise.weight).sum(-1))
+    kernels = module.conv_kernel(span).unflatten(-1, (module.heads, taps)).softmax(-1)  # [B, T, H, K]
+    heads = windows.unflatten(2, (module.heads, module.head_size))  # [B, T, H, D, K]
+    return module.output((heads @ kernels[..., None]).squeeze(-1).flatten(2))
+
+
+@pytest.mark.parametrize("taps", [1, 4, 9])
+@pytest.mark.parametrize("heads, head_size", [(4, None), (3, 5)])
+def test_dynamic_conv_is_the_published_formula(taps, heads, head_size):
+    torch.manual_seed(0)
+    module = DynamicConv(C, heads, head_size, kernel_size=taps).double()
+    x = inputs().double().requires_grad_()
+    weights = torch.randn(B, T, C, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    out, expected = module(x), dynamic_conv_by_unfolding(module, x)
+    torch.testing.assert_close(out, expected)
+    wanted = (x, *module.parameters())
+    for found, gradient in zip(
+        torch.autograd.grad((out * weights).sum(), wanted),
+        torch.autograd.grad((expected * weights).sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, gradient)
+
+
+@pytest.mark.parametrize("form", ["padded", "lengths", "packed"])
+def test_dynamic_conv_passes_gradcheck(form):
+    torch.manual_seed(0)
+    module = DynamicConv(4, heads=2, kernel_size=3).double()
+    if form == "packed":
+        x, layout = torch.randn(7, 4), Layout(cu_seqlens=torch.tensor([0, 4, 4, 7], dtype=torch.int32), max_seqlen=4)
+    else:
+        lengths = torch.tensor([5, 2], dtype=torch.int32) if form == "lengths" else None
+        x, layout = torch.randn(2, 5, 4), Layout(lengths=lengths)
+    names = [name for name, _ in module.named_parameters()]
+
+    def function(x, *parameters):
+        return torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (x, layout))
+
+    assert torch.autograd.gradcheck(function, (x.double().requires_grad_(), *module.parameters()))
+
+
+def test_dynamic_conv_sees_padding_only_where_it_is_told_nothing_but_a_mask():
+    torch.manual_seed(0)
+    module = DynamicConv(C, heads=4)
+    before, after = inputs(), inputs().masked_fill(~real()[..., None], 3.0)
+    masked = Layout(attention_mask=real()[:, None, None, :])  # as the released code, whose convolutions see padding
+    assert not torch.allclose(module(before, masked)[real()], module(after, masked)[real()])
+    told = Layout(lengths=torch.tensor(LENGTHS, dtype=torch.int32))
+    assert torch.equal(module(before, told)[real()], module(after, told)[real()])
 
 
 # -- depthwise, grouped, feed-forward ----------------------------------------------------------------------------------
