@@ -1,4 +1,8 @@
-"""The zoo's encoders by name."""
+"""The zoo's encoders by name.
+
+The order of sub-layers in `lvbert-medium` and `lvbert-base` is an inference: the authors released one order, that of
+`lvbert-small`, and the sizes of the files with the other two models' weights fit its eight sub-layers of each kind.
+"""
 
 from difflib import get_close_matches
 
@@ -10,11 +14,21 @@ from .electra import ElectraConfig, generator_config
 _BERT = {"plan": "12*(attention ffn)", "pooler": True}
 _ELECTRA = {"plan": "12*(attention ffn)"}
 _CONVBERT = {"plan": "12*(mixed ffn)", "conv_kernel_size": 9, "head_ratio": 2}
+# The one order that was searched and released: [0,0, 1,2, 2,1, …] with 0 for dynamic_conv, 1 attention and 2 ffn. In
+# pairs, because the released code numbers its layers so, and fine-tuning's rates by depth follow these numbers.
+_LVBERT = {
+    "plan": "(dynamic_conv dynamic_conv) (attention ffn) (ffn attention) (dynamic_conv ffn)"
+    " (ffn attention) (dynamic_conv dynamic_conv) (attention ffn) (dynamic_conv ffn)"
+    " (attention dynamic_conv) (ffn dynamic_conv) (attention attention) (ffn attention)",
+    "conv_kernel_size": 9,
+}
 _BASE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
 _SMALL = {"hidden_size": 256, "embedding_size": 128, "num_attention_heads": 4, "intermediate_size": 1024}
 _MEDIUM_SMALL = {"hidden_size": 384, "embedding_size": 128, "num_attention_heads": 8, "intermediate_size": 1536}
+_MEDIUM = {"hidden_size": 384, "embedding_size": 128, "num_attention_heads": 6, "intermediate_size": 1536}
 
-# BERT-small is the 4-layer, 512-wide one of Turc et al. 2019; ELECTRA and ConvBERT are as their authors released them.
+# BERT-small is the 4-layer, 512-wide one of Turc et al. 2019; ELECTRA, ConvBERT and LV-BERT are as their authors
+# released them.
 _PRESETS: dict[str, dict] = {
     "bert-small": {
         **_BERT,
@@ -29,6 +43,9 @@ _PRESETS: dict[str, dict] = {
     "convbert-small": {**_CONVBERT, **_SMALL},
     "convbert-medium-small": {**_CONVBERT, **_MEDIUM_SMALL, "plan": "12*(mixed ffn[groups=2])"},
     "convbert-base": {**_CONVBERT, **_BASE},
+    "lvbert-small": {**_LVBERT, **_SMALL},
+    "lvbert-medium": {**_LVBERT, **_MEDIUM},
+    "lvbert-base": {**_LVBERT, **_BASE},
 }
 
 # How wide the published generator is, of the discriminator's width.
@@ -38,6 +55,9 @@ _GENERATOR_FRACTIONS = {
     "convbert-small": 1 / 4,
     "convbert-medium-small": 1 / 4,
     "convbert-base": 1 / 3,
+    "lvbert-small": 1 / 4,
+    "lvbert-medium": 1 / 3,
+    "lvbert-base": 1 / 3,
 }
 
 

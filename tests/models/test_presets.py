@@ -29,6 +29,9 @@ def parameters(module, besides=()):
         ("convbert-small", 13_143_768),
         ("convbert-medium-small", 17_475_888),
         ("convbert-base", 105_680_520),
+        ("lvbert-small", 12_525_856),
+        ("lvbert-medium", 23_149_104),
+        ("lvbert-base", 100_171_104),
     ],
 )
 def test_encoders_have_the_published_number_of_parameters(name, count):
@@ -43,6 +46,9 @@ def test_encoders_have_the_published_number_of_parameters(name, count):
         ("convbert-small", 13_143_768, 770_988, 66_049, 39_098),
         ("convbert-medium-small", 17_475_888, 871_884, 148_225, 43_194),
         ("convbert-base", 105_680_520, 9_334_744, 591_361, 229_434),
+        ("lvbert-small", 12_525_856, 551_560, 66_049, 39_098),
+        ("lvbert-medium", 23_149_104, 2_144_400, 148_225, 47_290),
+        ("lvbert-base", 100_171_104, 8_716_832, 591_361, 229_434),
     ],
 )
 def test_pairs_have_the_published_number_of_parameters(name, encoder, generator, found, predicted):
@@ -54,25 +60,27 @@ def test_pairs_have_the_published_number_of_parameters(name, encoder, generator,
     assert parameters(pair) == encoder + generator + found + predicted
 
 
-def test_pairs_equal_the_recorded_sizes(golden_dir):
-    file = golden_dir / "convbert" / "real_sizes.json"
+@pytest.mark.parametrize("system", ["convbert", "lvbert"])
+def test_pairs_equal_the_recorded_sizes(system, golden_dir):
+    file = golden_dir / system / "real_sizes.json"
     if not file.is_file():
         pytest.skip(f"{file} is not there")
     recorded = json.loads(file.read_text())
     sizes = {size: known for size, known in recorded.items() if isinstance(known, dict) and "param_counts" in known}
     assert sizes
     for size, known in sizes.items():
-        pair = electra_preset(f"convbert-{size}")
+        pair = electra_preset(f"{system}-{size}")
+        narrow = known["embedding_size"] or known["bert_config"]["hidden_size"]
+        assert pair.discriminator.embedding_size == pair.generator.embedding_size == narrow
         for config, theirs in ((pair.discriminator, "bert_config"), (pair.generator, "generator_config")):
             original = known[theirs]
-            assert config.hidden_size == original["hidden_size"]
-            assert config.num_attention_heads == original["num_attention_heads"]
-            assert config.intermediate_size == original["intermediate_size"]
-            assert config.num_hidden_layers == original["num_hidden_layers"]
-            assert config.conv_kernel_size == original["conv_kernel_size"]
-            assert config.head_ratio == original["head_ratio"]
-            groups = original["linear_groups"]
-            assert config.plan == f"12*(mixed ffn{f'[groups={groups}]' if groups > 1 else ''})"
+            for name in ("hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers", "vocab_size"):
+                assert getattr(config, name) == original[name], name
+            if system == "convbert":
+                assert config.conv_kernel_size == original["conv_kernel_size"]
+                assert config.head_ratio == original["head_ratio"]
+                groups = original["linear_groups"]
+                assert config.plan == f"12*(mixed ffn{f'[groups={groups}]' if groups > 1 else ''})"
         model = on_meta(lambda pair=pair: ElectraForPreTraining(pair))
         counts = {
             "electra/": parameters(model.discriminator.model),
@@ -81,6 +89,18 @@ def test_pairs_equal_the_recorded_sizes(golden_dir):
             "generator_predictions/": parameters(model.generator.prediction, besides=["decoder."]),
         }
         assert counts == known["param_counts"]
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "base"])
+def test_lvberts_order_is_the_released_one(size):
+    pair = electra_preset(f"lvbert-{size}")
+    blocks = pair.discriminator.parsed_plan.blocks
+    numbers = {"dynamic_conv": 0, "attention": 1, "ffn": 2}
+    order = [numbers[sublayer.kind] for block in blocks for sublayer in block.sublayers]
+    assert order == [0, 0, 1, 2, 2, 1, 0, 2, 2, 1, 0, 0, 1, 2, 0, 2, 1, 0, 2, 0, 1, 1, 2, 1]
+    assert [len(block.sublayers) for block in blocks] == 12 * [2]
+    assert not any(sublayer.options for block in blocks for sublayer in block.sublayers)
+    assert pair.generator.plan == pair.discriminator.plan and pair.discriminator.conv_kernel_size == 9
 
 
 def test_changes_reach_both_networks():

@@ -3,6 +3,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from bertkernels.errors import InputError
+from bertkernels.models.heads import EncoderForSequenceClassification
 from bertkernels.models.presets import preset
 from bertkernels.training.bert_adam import BertAdam
 from bertkernels.training.parameter_groups import layer_depths, parameter_groups
@@ -45,6 +46,16 @@ def test_depths(kind):
     depths = layer_depths(names)
     assert depths.keys() == set(names)
     assert {name: depths[name] for name in _DEPTHS[kind]} == _DEPTHS[kind]
+
+
+def test_lvberts_depths_count_pairs():
+    with torch.device("meta"):
+        model = EncoderForSequenceClassification(preset("lvbert-small"))
+    depths = layer_depths([name for name, _ in model.named_parameters()])
+    first, second = "model.encoder.blocks.0.sublayers.0.norm.bias", "model.encoder.blocks.0.sublayers.1.norm.bias"
+    assert depths[first] == depths[second] == 1
+    assert depths["model.encoder.blocks.11.sublayers.1.function.query.weight"] == 12
+    assert depths["classifier.output.weight"] == 14 and depths["model.embeddings_projection.weight"] == 0
 
 
 def test_each_parameter_is_in_one_group_with_its_rate_and_decay():

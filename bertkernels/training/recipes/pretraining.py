@@ -60,7 +60,7 @@ def _electra(
     save_total_limit: int = 5,
     notes: Mapping[str, str] | None = None,
 ) -> PretrainingRecipe:
-    """ELECTRA's objective and optimizer, which ConvBERT took over."""
+    """ELECTRA's objective and optimizer, which ConvBERT and LV-BERT took over."""
     values = {
         "objective": ELECTRA,
         "preset": preset,
@@ -109,11 +109,31 @@ def _convbert(size: str, learning_rate: float, batch: int, generator_size: float
     )
 
 
+def _lvbert(size: str, learning_rate: float, batch: int, generator_size: float) -> PretrainingRecipe:
+    name = f"lvbert-{size}"
+    # the order of small is the one that was released
+    notes = {} if size == "small" else {"preset": "its order of sub-layers is lvbert-small's, by inference"}
+    return _electra(
+        name,
+        f"{name}, 128 tokens; {batch} examples a step, 1,000,000 steps",
+        "Yu et al. 2021 (arXiv 2106.11740) and its released code, on OpenWebText",
+        preset=name,
+        generator_size=generator_size,
+        learning_rate=learning_rate,
+        batch=batch,
+        save_steps=50_000,
+        save_total_limit=1,
+        notes=notes,
+    )
+
+
 _FIRST_STEPS, _SECOND_STEPS = 1_000_000, 100_000
 
 
-def _second_phase(first: PretrainingRecipe) -> PretrainingRecipe:
+def _second_phase(first: PretrainingRecipe, published: bool) -> PretrainingRecipe:
     """100,000 steps at 512 tokens, as LV-BERT's authors did; how, they do not say, and ConvBERT's not even that.
+
+    `published` is whether these steps are. The rest is our choice.
 
     The rate goes on as if it had fallen over all 1,100,000 steps from the beginning: what the released program does
     where its number of steps is raised.
@@ -121,7 +141,7 @@ def _second_phase(first: PretrainingRecipe) -> PretrainingRecipe:
     steps = _FIRST_STEPS + _SECOND_STEPS
     notes = {
         **first.notes,
-        "max_steps": "not published; LV-BERT's second phase",
+        **({} if published else {"max_steps": "not published; LV-BERT's second phase"}),
         "learning_rate": f"not published; where a decay over {steps:,} steps stands after {_FIRST_STEPS:,}",
         "warmup_steps": "not published; for the optimizer's moments, which start anew",
         "batch": "not published; the first phase's",
@@ -209,9 +229,16 @@ def _all() -> Iterator[PretrainingRecipe]:
         ("base", 2e-4, 256, 1 / 3),
     ):
         first = _convbert(size, rate, batch, fraction)
-        yield from (first, _second_phase(first))
+        yield from (first, _second_phase(first, published=False))
     small = {"preset": "electra-small", "generator_size": 1 / 4, "learning_rate": 5e-4, "batch": 128}
     paper = "Clark et al. 2020 (arXiv 2003.10555, table 6) and its released code"
+    for size, rate, batch, fraction in (
+        ("small", 5e-4, 128, 1 / 4),
+        ("medium", 5e-4, 128, 1 / 3),
+        ("base", 2e-4, 256, 1 / 3),
+    ):
+        first = _lvbert(size, rate, batch, fraction)
+        yield from (first, _second_phase(first, published=True))
     yield _electra(
         "electra-small",
         "electra-small, 128 tokens; 128 examples a step, 1,000,000 steps",
