@@ -13,6 +13,8 @@ from torch import nn
 from bertkernels.errors import InputError
 from bertkernels.nn import Attention, DynamicConv, FeedForward, MixedAttention
 
+from .operations import Operations, linear
+
 if TYPE_CHECKING:
     from .configuration import EncoderConfig
 
@@ -28,11 +30,13 @@ class Kind:
         module: what stands in the encoder; called with (x, layout).
         options: what may stand in brackets in a plan, with its type: int (from 1) or float (above 0, also whole).
         arguments: (config, **options) → the module's arguments. Raises InputError where they do not fit together.
+        operations: (tokens, **arguments) → what the module does to one of so many tokens of a sequence.
     """
 
     module: type[nn.Module]
     options: Mapping[str, type]
     arguments: Callable[..., dict[str, Any]]
+    operations: Callable[..., Operations]
 
     def build(self, config: EncoderConfig, options: Mapping[str, float]) -> nn.Module:
         return self.module(**self.arguments(config, **options))
@@ -45,6 +49,22 @@ def _attention(config: EncoderConfig, heads: int | None = None) -> dict[str, Any
         "head_size": config.head_size,
         "dropout": config.attention_probs_dropout_prob,
     }
+
+
+def _attention_operations(tokens: int, hidden_size: int, heads: int, head_size: int, **_) -> Operations:
+    width = heads * head_size
+    return linear(hidden_size, width) * 3 + _attended(tokens, heads, head_size) + linear(width, hidden_size)
+
+
+def _attended(tokens: int, heads: int, head_size: int) -> Operations:
+    """Scores, their scaling, softmax and dropout, and the weighted values."""
+    pairs = heads * tokens
+    return Operations(products=2 * pairs * head_size, elements=pairs, softmaxes=pairs, dropouts=pairs)
+
+
+def _convolved(heads: int, head_size: int, kernel_size: int) -> Operations:
+    """Softmax over taps, and the weighted values."""
+    return Operations(products=heads * head_size * kernel_size, softmaxes=heads * kernel_size)
 
 
 def _mixed(
@@ -63,6 +83,19 @@ def _mixed(
     }
 
 
+def _mixed_operations(tokens: int, hidden_size: int, heads: int, head_size: int, kernel_size: int, **_) -> Operations:
+    width = heads * head_size
+    return (
+        linear(hidden_size, width)
+        * 5  # query, key, value, values of the convolution, and the pointwise one of the span
+        + Operations(products=hidden_size * kernel_size, elements=width)  # the depthwise one, and times the query
+        + linear(width, heads * kernel_size)
+        + _convolved(heads, head_size, kernel_size)
+        + _attended(tokens, heads, head_size)
+        + linear(2 * width, hidden_size)
+    )
+
+
 def _dynamic_conv(config: EncoderConfig, kernel: int | None = None, heads: int | None = None) -> dict[str, Any]:
     return {
         "hidden_size": config.hidden_size,
@@ -70,6 +103,19 @@ def _dynamic_conv(config: EncoderConfig, kernel: int | None = None, heads: int |
         "head_size": config.head_size,
         "kernel_size": kernel or config.conv_kernel_size,
     }
+
+
+def _dynamic_conv_operations(tokens: int, hidden_size: int, heads: int, head_size: int, kernel_size: int) -> Operations:
+    width = heads * head_size
+    return (
+        linear(hidden_size, width) * 2
+        + Operations(elements=5 * width)  # the gate: a sigmoid is four operations
+        + Operations(products=width * kernel_size)  # depthwise
+        + linear(width, width)
+        + linear(width, heads * kernel_size)
+        + _convolved(heads, head_size, kernel_size)
+        + linear(width, hidden_size)
+    )
 
 
 def _ffn(config: EncoderConfig, groups: int = 1, width: int | None = None) -> dict[str, Any]:
@@ -85,11 +131,16 @@ def _ffn(config: EncoderConfig, groups: int = 1, width: int | None = None) -> di
     }
 
 
+def _ffn_operations(tokens: int, hidden_size: int, intermediate_size: int, groups: int, **_) -> Operations:
+    up, down = linear(hidden_size, intermediate_size, groups), linear(intermediate_size, hidden_size, groups)
+    return up + Operations(activations=intermediate_size) + down
+
+
 KINDS: dict[str, Kind] = {
-    "attention": Kind(Attention, {"heads": int}, _attention),
-    "dynamic_conv": Kind(DynamicConv, {"kernel": int, "heads": int}, _dynamic_conv),
-    "ffn": Kind(FeedForward, {"groups": int, "width": int}, _ffn),
-    "mixed": Kind(MixedAttention, {"head_ratio": float, "kernel": int, "heads": int}, _mixed),
+    "attention": Kind(Attention, {"heads": int}, _attention, _attention_operations),
+    "dynamic_conv": Kind(DynamicConv, {"kernel": int, "heads": int}, _dynamic_conv, _dynamic_conv_operations),
+    "ffn": Kind(FeedForward, {"groups": int, "width": int}, _ffn, _ffn_operations),
+    "mixed": Kind(MixedAttention, {"head_ratio": float, "kernel": int, "heads": int}, _mixed, _mixed_operations),
 }
 
 
