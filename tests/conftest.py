@@ -16,7 +16,7 @@ _GOLDEN = (
 
 
 def pytest_configure(config) -> None:
-    config.addinivalue_line("markers", "recordings(pattern): runs once for every recording, as argument `recording`")
+    config.addinivalue_line("markers", "recordings(*patterns): runs once for every recording, as argument `recording`")
 
 
 # folders and files whose fixtures are made once a file and take long
@@ -38,10 +38,14 @@ def pytest_generate_tests(metafunc) -> None:
     if marker is None:
         return
     folder = next((place for place in _GOLDEN if place.is_dir()), None)
-    found = sorted(folder.glob(marker.args[0])) if folder else []
-    cases = [pytest.param(path, id=str(path.relative_to(folder).with_suffix(""))) for path in found]
-    nothing = pytest.mark.skip(f"no recordings {marker.args[0]} in {folder or _GOLDEN}")
-    metafunc.parametrize("recording", cases or [pytest.param(None, marks=nothing)], scope="module")
+    cases = []
+    for pattern in marker.args:
+        found = sorted(folder.glob(pattern)) if folder else []
+        cases += [pytest.param(path, id=str(path.relative_to(folder).with_suffix(""))) for path in found]
+        if not found:
+            nothing = pytest.mark.skip(f"no recordings {pattern} in {folder or _GOLDEN}")
+            cases.append(pytest.param(None, marks=nothing, id=pattern))
+    metafunc.parametrize("recording", cases, scope="module")
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ def interleaved(
     device: torch.device | str = "cpu",
     threads: int | None = None,
     hide_launches: bool = False,
+    on_round: Callable[[float], None] | None = None,
 ) -> dict[str, Timing]:
     """Times the callables in turns, so that whatever else the machine does hits all of them alike.
 
@@ -71,6 +72,7 @@ def interleaved(
         threads: torch's threads during the measurement, if not as they are.
         hide_launches: CUDA only: queue each call behind a short pause, so that kernels are timed and not the time that
             Python takes to launch them. For single ops; an encoder's launches are part of what its user waits for.
+        on_round: called after each round with the share of the work, from 0 to 1, that is done.
 
     Returns:
         name → `Timing`, in the order of `callables`.
@@ -84,10 +86,10 @@ def interleaved(
         if device.type == "cuda":
             with torch.cuda.device(device):
                 turn = _CudaTurns(callables, warmup, hide_launches)
-                samples = _rounds(turn, list(callables), rounds, seconds)
+                samples = _rounds(turn, list(callables), rounds, seconds, on_round)
         else:
             turn = _CpuTurns(callables, warmup)
-            samples = _rounds(turn, list(callables), rounds, seconds)
+            samples = _rounds(turn, list(callables), rounds, seconds, on_round)
     return {
         name: _timing(samples[name], isinstance(function, TwoSteps), turn.peak_bytes.get(name))
         for name, function in callables.items()
@@ -107,7 +109,11 @@ def thread_count(threads: int | None) -> Iterator[None]:
 
 
 def _rounds(
-    turn: Callable[[str], list[Sample]], names: list[str], rounds: int, seconds: float
+    turn: Callable[[str], list[Sample]],
+    names: list[str],
+    rounds: int,
+    seconds: float,
+    on_round: Callable[[float], None] | None,
 ) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     order = random.Random(0)
@@ -117,6 +123,9 @@ def _rounds(
         for name in order.sample(names, len(names)):
             samples[name] += turn(name)
         done += 1
+        if on_round is not None:
+            elapsed = time.perf_counter() - start
+            on_round(min(1.0, done / rounds, elapsed / seconds if seconds else 1.0))
     return samples
 
 

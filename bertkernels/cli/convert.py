@@ -6,8 +6,9 @@ from pathlib import Path
 from bertkernels.errors import InputError
 
 _DESCRIPTION = """\
-Converts a model. SOURCE is a TensorFlow checkpoint of ConvBERT, ELECTRA or BERT (its prefix, its .index file or its
-folder), a Hugging Face folder of model type convbert, electra or bert, or a folder of ours. DEST is a new folder."""
+Converts a model. SOURCE is a TensorFlow checkpoint of ConvBERT, LV-BERT, ELECTRA or BERT (its prefix, its .index file
+or its folder), a Hugging Face folder of model type convbert, electra or bert, or a folder of ours. DEST is a new
+folder."""
 
 _TENSORFLOW_FLAGS = (
     "config",
@@ -59,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--padding",
         choices=("exact", "reference"),
-        help="whether padding takes part in convolutions as in the released programs (default: reference for ConvBERT "
-        "and TensorFlow's ELECTRA)",
+        help="whether padding takes part in convolutions as in the released programs (default: reference for "
+        "ConvBERT, LV-BERT and TensorFlow's ELECTRA)",
     )
     parser.add_argument("--overwrite_output_dir", action="store_true", help="replace the model in DEST")
     tensorflow = parser.add_argument_group("what shapes in a TensorFlow checkpoint do not tell")
@@ -151,7 +152,9 @@ def _describe(model) -> str:
             "max_position_embeddings": config.max_position_embeddings,
         }
         if "mixed" in config.plan:
-            sizes |= {"head_ratio": config.head_ratio, "conv_kernel_size": config.conv_kernel_size}
+            sizes |= {"head_ratio": config.head_ratio}
+        if "mixed" in config.plan or "dynamic_conv" in config.plan:
+            sizes |= {"conv_kernel_size": config.conv_kernel_size}
         sizes |= {"hidden_act": config.hidden_act, "padding": config.padding}
         lines.append(f"  {name}{config.plan}")
         lines.append("    " + " ".join(f"{key}={value}" for key, value in sizes.items()))

@@ -1,4 +1,7 @@
-"""`bertkernels info`: versions, what was built, what each op runs on and why, what is missing and how to add it."""
+"""`bertkernels info`: versions, what was built, what each op runs on and why, what is missing and how to add it.
+
+With --plan or --preset: what an encoder costs, and how long it takes here.
+"""
 
 import argparse
 import importlib.metadata
@@ -10,6 +13,7 @@ import sys
 import torch
 
 from bertkernels import ops  # noqa: F401  (registers the ops)
+from bertkernels.cli import plan_info
 from bertkernels.ops import dispatch, extension
 from bertkernels.version import __version__
 
@@ -102,7 +106,12 @@ def _text(info: dict) -> str:
 def run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bertkernels info", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print as JSON")
+    plan_info.add_arguments(parser)
     arguments = parser.parse_args(argv)
-    info = collect()
-    print(json.dumps(info, indent=2) if arguments.json else _text(info))
+    if arguments.plan is None and arguments.preset is None:
+        plan_info.refuse_all(arguments, parser)
+        info, text = collect(), _text
+    else:
+        info, text = plan_info.collect(arguments), plan_info.text
+    print(json.dumps(info, indent=2) if arguments.json else text(info))
     return 0

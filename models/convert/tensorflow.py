@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints of ConvBERT, ELECTRA and BERT as models of ours."""
+"""TensorFlow checkpoints of ConvBERT, LV-BERT, ELECTRA and BERT as models of ours."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ _BERT_CONFIG = "bert_config.json"  # stands beside the checkpoint in Google's ar
 def load_tensorflow(path: str | Path, **options) -> PreTrainedModel:
     """The model in a TensorFlow checkpoint; options as `plan_variables` takes them, and `config`, a file.
 
-    Sources: the released ConvBERT, ELECTRA and BERT programs. See `convert_tensorflow` for what may go wrong.
+    Sources: the released ConvBERT, LV-BERT, ELECTRA and BERT programs. See `convert_tensorflow` for what may go wrong.
     """
     return convert_tensorflow(path, **options).model
 

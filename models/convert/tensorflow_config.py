@@ -45,6 +45,7 @@ _FIELDS = {
     "linear_groups": "groups",
     "num_groups": "groups",
     "conv_type": "conv_type",
+    "custom_layer_list": "custom_layer_list",
 }
 _WHOLE = {
     "vocab_size",
@@ -62,14 +63,16 @@ _FORMS = (
     'an object with "bert_config", with "discriminator_bert_config", with "model_size", or the sizes themselves '
     '("hidden_size", "num_attention_heads", …)'
 )
-# model_size in the hyperparameters of the released ELECTRA and ConvBERT programs
+# model_size in the hyperparameters of the released ELECTRA, ConvBERT and LV-BERT programs
 _RELEASED_SIZES = {
     "small": {"hidden_size": 256, "embedding_size": 128, "num_attention_heads": 4, "intermediate_size": 1024},
     "medium-small": {"hidden_size": 384, "embedding_size": 128, "num_attention_heads": 8, "intermediate_size": 1536},
+    "medium": {"hidden_size": 384, "embedding_size": 128, "num_attention_heads": 6, "intermediate_size": 1536},
     "base": {"hidden_size": 768, "embedding_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
     "large": {"hidden_size": 1024, "embedding_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096},
 }
 _RELEASED_LAYERS = {"large": 24}
+_ORDER = "custom_layer_list"  # LV-BERT's sub-layers, two to a layer
 _CONVBERT_ONLY = {"conv_type", "conv_kernel_size", "head_ratio", "linear_groups"}
 
 
@@ -91,10 +94,12 @@ def read_known_sizes(path: str | Path) -> KnownSizes:
     if "bert_config" in content:
         encoder, generator = _objects(path, content, "bert_config", "generator_config")
         shared = {"embedding_size": content.get("embedding_size")}
+        encoder = encoder | _given({_ORDER: content.get(_ORDER)})
     elif "discriminator_bert_config" in content:
         encoder, generator = _objects(path, content, "discriminator_bert_config", "generator_bert_config")
         asked = content.get("pretraining_kwargs") or content.get("resolved") or {}
         shared = {"embedding_size": asked.get("embedding_size")}
+        encoder = encoder | _given({_ORDER: asked.get(_ORDER)})
     elif "model_size" in content or "model_hparam_overrides" in content:
         encoder, generator = _from_hyperparameters(path, content)
         shared = {}
@@ -125,6 +130,8 @@ def _from_hyperparameters(path: Path, content: dict) -> tuple[dict, dict]:
     encoder = {"num_hidden_layers": _RELEASED_LAYERS.get(size, 12)} | _RELEASED_SIZES[size] if size else {}
     (overrides,) = _objects(path, content, "model_hparam_overrides")
     encoder |= _given({name: value for name, value in content.items() if name in _FIELDS}) | overrides
+    if isinstance(content.get(_ORDER), list):
+        encoder["num_hidden_layers"] = len(content[_ORDER]) // 2  # whatever else is said
     generator = {}
     heads, fraction = encoder.get("num_attention_heads"), content.get("generator_hidden_size")
     if isinstance(fraction, float) and fraction <= 1 and heads and encoder.get("hidden_size"):
@@ -145,5 +152,13 @@ def _known(path: Path, values: Mapping[str, Any]) -> dict[str, Known]:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < 1:
                 raise InputError(f"{theirs} in {path} must be a whole number from 1, got {value!r}")
             value = int(value)  # the released ConvBERT writes its generator's heads as 2.0
+        if ours == _ORDER:
+            value = _order(path, value)
         known[ours] = Known(value, str(path))
     return known
+
+
+def _order(path: Path, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(number) is int and 0 <= number <= 2 for number in value):
+        raise InputError(f"{_ORDER} in {path} must be a list of 0, 1 and 2, got {value!r}")
+    return tuple(value[: len(value) // 2 * 2])  # of an odd one the last is not built

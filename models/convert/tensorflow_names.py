@@ -1,13 +1,15 @@
-"""Names and layouts of the variables in TensorFlow checkpoints of BERT, ELECTRA and ConvBERT, beside ours.
+"""Names and layouts of the variables in TensorFlow checkpoints of BERT, ELECTRA, ConvBERT and LV-BERT, beside ours.
 
 A dense kernel is [in, out] there and [out, in] here; ConvBERT's grouped kernels are [groups, in, out] in both. The
-depthwise kernel [K, C, 1] and the pointwise kernel [1, C, out] of its separable convolution lose their axis of one.
+depthwise kernel [K, C, 1] and the pointwise kernel [1, C, out] of a separable convolution lose their axis of one.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+from .tensorflow_layers import Place
 
 
 def unchanged(array: np.ndarray) -> np.ndarray:
@@ -70,30 +72,51 @@ def pooler_names(scope: str) -> Names:
     return _dense("pooler", f"{scope}/pooler/dense")
 
 
-def layer_names(scope: str, layer: int, variables: Iterable[str]) -> Names:
-    """One layer: with a convolution beside attention and with grouped feed-forward, where `variables` has such."""
-    theirs = f"{scope}/encoder/layer_{layer}"
-    ours = f"encoder.blocks.{layer}.sublayers"
-    attention, self_attention = f"{ours}.0.function", f"{theirs}/attention/self"
-    names: Names = {}
+def sublayer_names(place: Place, ours: str, variables: Iterable[str]) -> Names:
+    """One sub-layer, called `ours` here; its feed-forward is grouped where `variables` has such."""
+    if place.kind == "ffn":
+        return _feed_forward_names(place.scope, ours, variables)
+    if place.kind == "dynamic_conv":
+        return _dynamic_conv_names(f"{place.scope}/dynamic_convolution_layer", ours)
+    return _attention_names(f"{place.scope}/attention", ours, mixed=place.kind == "mixed")
+
+
+def _attention_names(theirs: str, ours: str, mixed: bool) -> Names:
+    function, names = f"{ours}.function", {}
     for role in ("query", "key", "value"):
-        names |= _dense(f"{attention}.{role}", f"{self_attention}/{role}")
-    present = set(variables)
-    if any(name.startswith(f"{self_attention}/conv_attn_") for name in present):
-        names |= {
-            f"{attention}.depthwise.weight": Variable(f"{self_attention}/conv_attn_key/depthwise_kernel", depthwise, 3),
-            f"{attention}.pointwise.weight": Variable(f"{self_attention}/conv_attn_key/pointwise_kernel", pointwise, 3),
-            f"{attention}.pointwise.bias": Variable(f"{self_attention}/conv_attn_key/bias"),
-        }
-        names |= _dense(f"{attention}.conv_kernel", f"{self_attention}/conv_attn_kernel")
-        names |= _dense(f"{attention}.conv_value", f"{self_attention}/conv_attn_point")
-    names |= _dense(f"{attention}.output", f"{theirs}/attention/output/dense")
-    names |= _norm(f"{ours}.0.norm", f"{theirs}/attention/output/LayerNorm")
+        names |= _dense(f"{function}.{role}", f"{theirs}/self/{role}")
+    if mixed:
+        names |= _convolution_names(f"{theirs}/self", function)
+        names |= _dense(f"{function}.conv_value", f"{theirs}/self/conv_attn_point")
+    return names | _output_names(f"{theirs}/output", ours)
+
+
+def _dynamic_conv_names(theirs: str, ours: str) -> Names:
+    function, convolution = f"{ours}.function", f"{theirs}/convolution"
+    names = _dense(f"{function}.value", f"{convolution}/glu_l") | _dense(f"{function}.gate", f"{convolution}/glu_g")
+    return names | _convolution_names(convolution, function) | _output_names(f"{theirs}/output", ours)
+
+
+def _convolution_names(theirs: str, ours: str) -> Names:
+    """What makes the kernels."""
+    return {
+        f"{ours}.depthwise.weight": Variable(f"{theirs}/conv_attn_key/depthwise_kernel", depthwise, 3),
+        f"{ours}.pointwise.weight": Variable(f"{theirs}/conv_attn_key/pointwise_kernel", pointwise, 3),
+        f"{ours}.pointwise.bias": Variable(f"{theirs}/conv_attn_key/bias"),
+    } | _dense(f"{ours}.conv_kernel", f"{theirs}/conv_attn_kernel")
+
+
+def _output_names(theirs: str, ours: str) -> Names:
+    return _dense(f"{ours}.function.output", f"{theirs}/dense") | _norm(f"{ours}.norm", f"{theirs}/LayerNorm")
+
+
+def _feed_forward_names(theirs: str, ours: str, variables: Iterable[str]) -> Names:
+    names, present = {}, set(variables)
     for role, part in (("up", "intermediate"), ("down", "output")):
         grouped = any(name.startswith(f"{theirs}/{part}/g_dense/") for name in present)
         linear = _grouped if grouped else _dense
-        names |= linear(f"{ours}.1.function.{role}", f"{theirs}/{part}/{'g_dense' if grouped else 'dense'}")
-    return names | _norm(f"{ours}.1.norm", f"{theirs}/output/LayerNorm")
+        names |= linear(f"{ours}.function.{role}", f"{theirs}/{part}/{'g_dense' if grouped else 'dense'}")
+    return names | _norm(f"{ours}.norm", f"{theirs}/output/LayerNorm")
 
 
 def replaced_token_names() -> Names:
@@ -102,14 +125,14 @@ def replaced_token_names() -> Names:
 
 
 def masked_lm_names(scope: str) -> Names:
-    """`scope` is generator_predictions (ELECTRA, ConvBERT) or cls/predictions (BERT)."""
+    """`scope` is generator_predictions (ELECTRA, ConvBERT, LV-BERT) or cls/predictions (BERT)."""
     transform = f"{scope}/transform" if scope.startswith("cls/") else scope
     names = _dense("prediction.dense", f"{transform}/dense") | _norm("prediction.norm", f"{transform}/LayerNorm")
     return names | {"prediction.bias": Variable(f"{scope}/output_bias")}
 
 
 def task_names(task: str) -> Names:
-    """The classification or regression head of a fine-tuned ELECTRA or ConvBERT."""
+    """The classification or regression head of a fine-tuned ELECTRA, ConvBERT or LV-BERT."""
     return _dense("classifier.output", f"task_specific/{task}/dense")
 
 

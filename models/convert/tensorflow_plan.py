@@ -16,8 +16,9 @@ from ..heads import EncoderForMaskedLM, EncoderForReplacedTokenDetection, Encode
 from ..token_classification import EncoderForTokenClassification
 from . import tensorflow_names as names
 from .load import build_empty, check_weights, shorten, weight_shapes
-from .tensorflow_architecture import Shapes, count_layers, infer_architecture
+from .tensorflow_architecture import Shapes, infer_architecture
 from .tensorflow_config import Known, KnownSizes
+from .tensorflow_layers import Place, find_layers
 from .tensorflow_sizes import encoder_config
 
 PARTS = ("encoder", "discriminator", "generator", "masked_lm", "pretraining", "classifier")
@@ -219,15 +220,23 @@ class _Planner:
 
     def _network(self, scope: str, embeddings: str) -> names.Names:
         """The weights of one encoder by name, as far as the checkpoint's names tell what it is made of."""
-        layers = count_layers(scope, self.present)
-        if not layers:
-            raise InputError(f"{self.source} has no encoder: no variable {scope}/encoder/layer_0/…")
         variables = names.embedding_names(embeddings)
         if self._has(f"{scope}/embeddings_project/"):
             variables |= names.projection_names(scope)
-        for layer in range(layers):
-            variables |= names.layer_names(scope, layer, self.present)
+        for number, layer in enumerate(self._layers(scope)):
+            for position, place in enumerate(layer):
+                ours = f"encoder.blocks.{number}.sublayers.{position}"
+                variables |= names.sublayer_names(place, ours, self.present)
         return variables
+
+    def _layers(self, scope: str) -> list[list[Place]]:
+        try:
+            layers = find_layers(scope, self.present)
+        except InputError as error:
+            raise InputError(f"{self.source} fits no plan: {error}") from None
+        if not layers:
+            raise InputError(f"{self.source} has no encoder: no variable {scope}/encoder/layer_0/…")
+        return layers
 
     def _config(self, scope: str, embeddings: str, role: str, **fields) -> EncoderConfig:
         generator = role == "generator"
@@ -235,7 +244,7 @@ class _Planner:
         if "hidden_act" not in known:
             self.notes.append(f"{role}: hidden_act gelu is taken, as in the released programs; nothing tells it")
         return encoder_config(
-            infer_architecture(self.shapes, scope, embeddings),
+            infer_architecture(self.shapes, self._layers(scope), embeddings),
             known,
             role,
             "--generator_num_attention_heads" if generator else "--num_attention_heads",
@@ -244,14 +253,12 @@ class _Planner:
         )
 
     def _find_scope(self) -> str:
-        if any("/first_submodule/" in name for name in self.present):
-            raise InputError(f"{self.source} is an LV-BERT checkpoint, which cannot be converted yet")
         scopes = [scope for scope in ("electra", "bert") if self._has(f"{scope}/")]
         if not scopes:
             found = sorted({name.split("/")[0] for name in self.present})
             raise InputError(
-                f"{self.source} is no checkpoint of ConvBERT, ELECTRA or BERT: no variables in electra/ or bert/, only "
-                f"in {shorten(found) or 'nothing'}"
+                f"{self.source} is no checkpoint of ConvBERT, LV-BERT, ELECTRA or BERT: no variables in electra/ or "
+                f"bert/, only in {shorten(found) or 'nothing'}"
             )
         return scopes[0]
 

@@ -95,6 +95,7 @@ def their_model(model: PreTrainedModel, to: str = "huggingface") -> PreTrainedMo
     part = next((part for part, ours in MODEL_CLASSES.items() if type(model) is ours), None)
     if part is None:
         raise InputError(f"a {type(model).__name__} has no counterpart in Hugging Face: convert one part of it")
+    _check_kinds(model.config)
     model_type = fitting_model_type(model.config) if to == "huggingface" else to
     if model_type not in MODEL_TYPES:
         raise InputError(f"to must be one of huggingface, {', '.join(MODEL_TYPES)}, got {to!r}")
@@ -109,6 +110,13 @@ def their_model(model: PreTrainedModel, to: str = "huggingface") -> PreTrainedMo
         weight_shapes(theirs), {name: tuple(weight.shape) for name, weight in weights.items()}, f"this {model_type}"
     )
     return fill(theirs, weights)
+
+
+def _check_kinds(config: EncoderConfig) -> None:
+    kinds = {sublayer.kind for block in config.parsed_plan.blocks for sublayer in block.sublayers}
+    unknown = sorted(kinds - {"attention", "mixed", "ffn"})
+    if unknown:
+        raise InputError(f'no Hugging Face model has {" or ".join(unknown)} sub-layers; the plan is "{config.plan}"')
 
 
 def fitting_model_type(config: EncoderConfig) -> str:

@@ -291,10 +291,9 @@ def test_misfitting_variables_are_all_named():
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({}, "no checkpoint of ConvBERT, ELECTRA or BERT"),
+        ({}, "no checkpoint of ConvBERT, LV-BERT, ELECTRA or BERT"),
         ({"resnet/conv/kernel": (3, 3)}, "only in resnet"),
         ({"electra/embeddings/word_embeddings": (3, 3)}, "has no encoder"),
-        ({"electra/encoder/layer_0/first_submodule/attention/self/query/kernel": (3, 3)}, "LV-BERT"),
     ],
 )
 def test_other_checkpoints(shapes, message):
@@ -465,6 +464,7 @@ def test_bert(tmp_path):
         ({"model_size": "small"}, 4, None),
         ({"model_size": "medium-small", "generator_hidden_size": 0.25, "conv_type": "noconv"}, 8, 2),
         ({"model_size": "base", "generator_hidden_size": 0.33333, "task_names": ["cola"]}, 12, 4),
+        ({"model_size": "medium", "generator_hidden_size": 0.33333, "custom_layer_list": [0, 2]}, 6, 2),
         ({"model_size": "large"}, 16, None),
         ({"model_size": "base", "model_hparam_overrides": {"num_attention_heads": 6}}, 6, None),
         ({"model_type": "electra", "hidden_size": 8, "num_attention_heads": 2}, 2, None),
@@ -486,7 +486,10 @@ def test_forms_of_configurations(content, heads, generator_heads, tmp_path):
         ("[]", 'must be an object with "bert_config"'),
         ('{"learning_rate": 1}', 'must be an object with "bert_config"'),
         ('{"bert_config": 3}', "bert_config in .* must be an object"),
-        ('{"model_size": "huge"}', "model_size in .* must be one of small, medium-small, base, large, got 'huge'"),
+        (
+            '{"model_size": "huge"}',
+            "model_size in .* must be one of small, medium-small, medium, base, large, got 'huge'",
+        ),
         ('{"hidden_size": 2.5}', "hidden_size in .* must be a whole number from 1, got 2.5"),
         ('{"hidden_size": "8"}', "hidden_size in .* must be a whole number"),
     ],

@@ -1,4 +1,4 @@
-"""The converted generator and discriminator against a recorded pre-training step of the released ConvBERT."""
+"""The converted generator and discriminator against a recorded pre-training step of the released program."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from bertkernels.models.convert.tensorflow_config import read_known_sizes
 from bertkernels.models.convert.tensorflow_plan import plan_variables
 from bertkernels.models.electra import ElectraForPreTraining
 
-pytestmark = pytest.mark.recordings("convbert/**/pretrain.npz")
+pytestmark = pytest.mark.recordings("convbert/**/pretrain.npz", "lvbert/**/pretrain.npz")
 
 TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
@@ -19,6 +19,7 @@ GRADIENT_TOLERANCE = 1e-3
 
 class Case:
     def __init__(self, recording, folder):
+        self.by_sublayer = "lvbert" in recording.parts
         self.config_file = recording.with_name("pretrain_config.json")
         with np.load(recording) as arrays:
             self.arrays = dict(arrays)
@@ -66,6 +67,12 @@ def case(recording, tmp_path_factory):
     return Case(recording, tmp_path_factory.mktemp("converted"))
 
 
+def states(case, encoder, ids):
+    """What the released program calls all layers' outputs, LV-BERT's that of every sub-layer; behind the embeddings."""
+    output = encoder(ids, **case.inputs(), output_hidden_states=True, output_sublayer_states=True)
+    return output.sublayer_states if case.by_sublayer else output.hidden_states
+
+
 def assert_close(found, wanted):
     assert found.shape == wanted.shape
     torch.testing.assert_close(found, wanted, atol=TOLERANCE, rtol=TOLERANCE)
@@ -88,10 +95,10 @@ def test_embeddings_are_shared(case):
 
 def test_generator(case):
     masked = case.recorded("out/masked/input_ids").long()
-    output = case.model.generator.model(masked, **case.inputs(), output_hidden_states=True)
-    assert_close(output.hidden_states[0], case.recorded("out/gen/embedding_output"))
-    assert_close(torch.stack(output.hidden_states[1:]), case.recorded("out/gen/all_layer_outputs"))
-    assert_close(output.last_hidden_state, case.recorded("out/gen/sequence_output"))
+    found = states(case, case.model.generator.model, masked)
+    assert_close(found[0], case.recorded("out/gen/embedding_output"))
+    assert_close(torch.stack(found[1:]), case.recorded("out/gen/all_layer_outputs"))
+    assert_close(found[-1], case.recorded("out/gen/sequence_output"))
     logits = case.output.masked_lm_logits
     assert_close(logits, case.recorded("out/mlm/logits"))
     assert_close(logits.softmax(-1), case.recorded("out/mlm/probs"))
@@ -106,9 +113,9 @@ def test_corruption(case):
 
 def test_discriminator(case):
     corrupted = case.recorded("out/fake/input_ids").long()
-    output = case.model.discriminator.model(corrupted, **case.inputs(), output_hidden_states=True)
-    assert_close(torch.stack(output.hidden_states[1:]), case.recorded("out/disc/all_layer_outputs"))
-    assert_close(output.last_hidden_state, case.recorded("out/disc/sequence_output"))
+    found = states(case, case.model.discriminator.model, corrupted)
+    assert_close(torch.stack(found[1:]), case.recorded("out/disc/all_layer_outputs"))
+    assert_close(found[-1], case.recorded("out/disc/sequence_output"))
     logits = case.output.discriminator_logits
     assert_close(logits, case.recorded("out/disc/logits"))
     assert_close(logits.sigmoid(), case.recorded("out/disc/probs"))
