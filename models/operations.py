@@ -1,7 +1,7 @@
 """What a piece of a model does to one token, counted by what it is, and the two ways to add that up.
 
 Source of `ELECTRA`: the FLOPs that Clark et al. 2020 (arXiv 2003.10555) report and their program for them, by which
-ConvBERT's and LV-BERT's published figures are counted too.
+ConvBERT's authors counted too.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_our_classifier_with_exact_padding(tmp_path):
 
 
 def test_our_encoder_with_reference_padding(tmp_path):
-    model = ours(EncoderModel, padding="reference", plan="mixed[kernel=4] ffn")
+    model = ours(EncoderModel, padding="reference", plan="mixed[kernel=4] dynamic_conv ffn")
     assert_equal_to_the_model(to_onnx(model, tmp_path / "model.onnx"), model, 24, ("right", "any"))
 
 

@@ -35,7 +35,7 @@ SHAPES = ((1, 1), (2, 24), (5, 9))
 
 def ours(kind=EncoderModel, **fields):
     torch.manual_seed(0)
-    model = kind(EncoderConfig(**SIZES, **{"plan": "(mixed ffn[groups=2]) (attention ffn)", **fields}))
+    model = kind(EncoderConfig(**SIZES, **{"plan": "(mixed ffn[groups=2]) (attention dynamic_conv)", **fields}))
     with torch.no_grad():
         for parameter in model.parameters():  # biases start at 0, where a lost one would not show
             parameter.add_(torch.randn(parameter.shape) * 0.05)
