@@ -56,8 +56,8 @@ def training_flops(
 ) -> int:
     """Operations of pre-training, forward and backward.
 
-    With `operations.ELECTRA` these are the figures that ConvBERT's authors print, rounded: 1.3e18 for a million steps of
-    128 sequences of 128 tokens of ConvBERT-small.
+    With `operations.ELECTRA` these are the figures that ConvBERT's authors print, rounded: ConvBERT-small's 1.3e18 for
+    a million steps of 128 sequences of 128 tokens.
 
     Args:
         config: a pair trains as ELECTRA does; an encoder alone as a masked language model.
