@@ -20,9 +20,6 @@ class Slot(nn.ModuleDict):
     Args:
         config: with supernet_kinds.
         spec: the kind that is chosen at first.
-
-    Attributes:
-        updates: int64 [kinds], a buffer: how many optimizer steps each kind was trained in; saved with the weights.
     """
 
     def __init__(self, config: EncoderConfig, spec: SublayerSpec):
@@ -31,17 +28,11 @@ class Slot(nn.ModuleDict):
         for kind in self.kinds:
             (block,) = parse_plan(kind).blocks
             self[slot_key(kind)] = build_sublayer(config, block.sublayers[0])
-        self.register_buffer("updates", torch.zeros(len(self.kinds), dtype=torch.int64))
         self.choose(str(spec))
 
     def choose(self, kind: str) -> None:
         """Has this kind run from now on."""
-        self.index = self.kinds.index(kind)
         self.chosen = kind
-
-    def count_update(self) -> None:
-        """Notes that the chosen kind was trained for a step."""
-        self.updates[self.index] += 1
 
     @property
     def function(self) -> nn.Module:
@@ -54,6 +45,5 @@ class Slot(nn.ModuleDict):
 
 
 def slot_key(kind: str) -> str:
-    """A kind's name among a slot's modules: nothing but letters, digits and _, for transformers takes weights' names for
-    patterns."""
+    """A kind's name among a slot's modules; letters, digits and _, for transformers takes names for patterns."""
     return re.sub(r"\W+", "_", kind).strip("_")

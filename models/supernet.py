@@ -71,23 +71,8 @@ def set_path(model: PreTrainedModel, path: Path | Plan | str) -> None:
             slot.choose(kind)
 
 
-def count_update(model: nn.Module) -> None:
-    """Notes that the chosen path was trained for a step."""
-    for slots in _slots(model):
-        for slot in slots:
-            slot.count_update()
-
-
-def update_counts(model: PreTrainedModel) -> dict[str, list[int]]:
-    """For each kind, the number of steps that it was trained in each slot; in a pair, of the discriminator."""
-    network = model.discriminator if isinstance(model.config, ElectraConfig) else model
-    (slots,) = _slots(network)
-    counts = torch.stack([slot.updates for slot in slots]).tolist()  # [slots, kinds]
-    return {kind: [row[index] for row in counts] for index, kind in enumerate(slots[0].kinds)}
-
-
 def slot_names(model: nn.Module) -> list[str]:
-    """Names of all parameters and buffers in slots."""
+    """Names of all weights in slots."""
     prefixes = tuple(
         f"{name}." for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, Slot)
     )

@@ -95,7 +95,7 @@ def pretrain(
     supernet = None
     if is_supernet(model):
         check_supernet_run(run)
-        supernet = SupernetSteps(model, arguments.path_sampling, run.seed)
+        supernet = SupernetSteps(model, arguments.path_sampling, run.seed, arguments.model_name_or_path)
     if checkpoint is None:
         clear_output_folder(run)
     trainer = _TRAINERS[arguments.objective](

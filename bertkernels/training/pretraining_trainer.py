@@ -73,11 +73,12 @@ class PretrainingTrainer(ResumableTrainer):
     samples_with_epoch = True
 
     def __init__(self, *args, supernet: SupernetSteps | None = None, **kwargs) -> None:
+        if supernet is not None:  # the first: others see the step's path
+            kwargs["callbacks"] = [supernet, *(kwargs.get("callbacks") or [])]
         super().__init__(*args, **kwargs)
         self.args.remove_unused_columns = False  # the collator needs the examples' epoch and index
         self._supernet = supernet
         if supernet is not None:
-            self.add_callback(supernet)
             self._speed.measured = True  # the operations of one path say nothing of the next
 
     def example_lengths(self) -> np.ndarray:
