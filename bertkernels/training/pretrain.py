@@ -35,7 +35,7 @@ from bertkernels.training.training_arguments import PretrainRunArguments
 from bertkernels.training.whole_words import continuation_pieces
 
 DISCRIMINATOR_FOLDER = "discriminator"
-_TRAINERS = {ELECTRA: ElectraTrainer, MASKED_LM: MaskedLMTrainer, MASKED_LM_NSP: NextSentenceTrainer}
+TRAINERS = {ELECTRA: ElectraTrainer, MASKED_LM: MaskedLMTrainer, MASKED_LM_NSP: NextSentenceTrainer}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def pretrain(
             )
     if run.eval_strategy != "no" and prepared.validation is None:
         raise InputError(f"--eval_strategy {run.eval_strategy.value} needs text held out with --validation_share")
-    collator = _collator(arguments, tokenizer, run)
+    collator = masking_collator(arguments, tokenizer, run)
     set_seed(run.seed)
     model = pretraining_model(arguments, config)
     supernet = None
@@ -98,7 +98,7 @@ def pretrain(
         supernet = SupernetSteps(model, arguments.path_sampling, run.seed, arguments.model_name_or_path)
     if checkpoint is None:
         clear_output_folder(run)
-    trainer = _TRAINERS[arguments.objective](
+    trainer = TRAINERS[arguments.objective](
         model=model,
         args=run,
         train_dataset=PretrainingSet(prepared.train),
@@ -145,9 +145,10 @@ def _tokenizer_name(arguments: PretrainArguments) -> str | None:
     return arguments.tokenizer_name if named else arguments.model_name_or_path
 
 
-def _collator(
+def masking_collator(
     arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase, run: PretrainRunArguments
 ) -> MaskingCollator:
+    """What makes batches of examples of `arguments.max_seq_length` at most."""
     return MaskingCollator(
         pad_id=tokenizer.pad_token_id,
         cls_id=tokenizer.cls_token_id,
