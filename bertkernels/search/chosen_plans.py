@@ -39,11 +39,10 @@ def chosen_plans(
     if report is not None:
         for place, entry in enumerate(report["best"][: arguments.best]):
             plans[_FOUND if place == 0 else f"{_FOUND} {place + 1}"] = entry["plan"]
-        chance = [name for name, entry in report["compared"].items() if entry["origin"] == RANDOM_ORDER]
-        for name, entry in report["compared"].items():
-            wanted = name in chance[: arguments.random_orders] if name in chance else arguments.named_orders
-            if wanted:
-                plans[name] = entry["plan"]
+        chance = [entry for entry in report["compared"] if entry["origin"] == RANDOM_ORDER]
+        named = [entry for entry in report["compared"] if entry["origin"] != RANDOM_ORDER]
+        for entry in [*(named if arguments.named_orders else []), *chance[: arguments.random_orders]]:
+            plans[entry["name"]] = entry["plan"]
     chosen: dict[str, Path] = {name: path_of(config, plan) for name, plan in plans.items()}
     for number, name, plan in _lines(arguments.plans) if arguments.plans else ():
         if name in chosen:

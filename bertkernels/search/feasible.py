@@ -105,9 +105,7 @@ class FeasiblePlans:
         if sum(least.values()) > self.slots or sum(most.values()) < self.slots:
             few, many = sum(least.values()), min(self.slots, sum(most.values()))
             number = f"at least {few}" if few > self.slots else f"at most {many}"
-            return (
-                f"--counts asks for {number} sub-layers, the supernet has {self.slots} slots: {self.slots} is feasible"
-            )
+            return f"--counts asks for {number} sub-layers: {self.slots} are feasible, the supernet's slots"
         return "the limits contradict each other: no plan keeps within any of them but one; leave one out"
 
 

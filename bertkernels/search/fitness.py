@@ -128,7 +128,7 @@ class InheritedFitness:
         metrics = {
             name.removeprefix("eval_"): float(value)
             for name, value in measured.items()
-            if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second"))
+            if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second", "_time"))
         }
         self._trainer.state.log_history.clear()
         return fitness_of(metrics, self.metric), metrics

@@ -42,6 +42,7 @@ def summarise(search: LayerSearch, standing: Standing) -> dict:
             "fitness": evaluation.fitness,
             "number": evaluation.number,
             "origin": evaluation.origin,
+            "name": evaluation.name,
             "within_limits": search.plans.allows(evaluation.path),
             **figures,
             "metrics": evaluation.metrics,
@@ -50,12 +51,12 @@ def summarise(search: LayerSearch, standing: Standing) -> dict:
     best = _best(standing)
     evaluations = search.study.evaluations()
     failures = [evaluation.why for evaluation in evaluations if evaluation.state == FAILED]
-    compared = {evaluation.name: entry(evaluation) for evaluation in standing.compared()}
-    order = {name: place for place, name in enumerate(search.budget.compared)}
+    order = list(search.budget.compared)
+    compared = sorted(standing.compared(), key=lambda evaluation: order.index(evaluation.name))
     return {
         "found": entry(best[0]) if best else None,
         "best": [entry(evaluation) for evaluation in best[:_SHOWN]],
-        "compared": {name: compared[name] for name in sorted(compared, key=lambda name: order.get(name, len(order)))},
+        "compared": [entry(evaluation) for evaluation in compared],
         "generations": _generations(standing, search.budget.population),
         "kind_shares": _shares(search, best),
         "evaluations": {
@@ -150,13 +151,13 @@ def _markdown(content: dict) -> str:
 
 
 def _named(content: dict) -> dict[str, dict]:
-    return {name: entry for name, entry in content["compared"].items() if entry["origin"] != RANDOM_ORDER}
+    return {entry["name"]: entry for entry in content["compared"] if entry["origin"] != RANDOM_ORDER}
 
 
 def _random_line(content: dict) -> list[str]:
     values = [
         entry["fitness"]
-        for entry in content["compared"].values()
+        for entry in content["compared"]
         if entry["origin"] == RANDOM_ORDER and entry["fitness"] is not None
     ]
     if not values:

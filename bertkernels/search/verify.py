@@ -92,6 +92,7 @@ def _train_all(jobs: list[Job], make_run: MakeRun, workers: int, quiet: bool):
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, _begin_process, (threads_each(workers), theirs))
+    done = False
     try:
         futures: dict[Future, Job] = {}
         for number, job in enumerate(jobs):
@@ -101,11 +102,14 @@ def _train_all(jobs: list[Job], make_run: MakeRun, workers: int, quiet: bool):
             for future in as_completed(futures):
                 yield futures[future], future.result()
                 bar.update()
+        done = True
     except BrokenProcessPool as error:
         raise OutputError("a process that trained was killed; the same command goes on from its checkpoint") from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        ours.close()  # which ends processes that still train
+        if not done:
+            pool.shutdown(wait=False, cancel_futures=True)
+            ours.close()  # which ends processes that still train
+        pool.shutdown()
 
 
 def _begin_process(threads: int, parent: Connection) -> None:
