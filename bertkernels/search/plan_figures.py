@@ -1,11 +1,10 @@
 """What sub-layers of each kind cost in a supernet's slots."""
 
+from bertkernels.bench.latency import ENCODER, measure_parts
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.cost import costs, sublayer_cost
 from bertkernels.models.plan import parse_plan
 from bertkernels.search.limits import Figures, KindFigures
-
-ENCODER = "encoder"
 
 
 def kind_figures(config: EncoderConfig, tokens: int, latencies: dict[str, float] | None = None) -> KindFigures:
@@ -32,8 +31,6 @@ def measure_latencies(config: EncoderConfig, tokens: int, batch: int, device: st
     Args:
         batch, tokens: full sequences, so many of that length.
     """
-    from bertkernels.bench.latency import measure_parts
-
     plan = " ".join(config.supernet_kinds)
     each = EncoderConfig(**config.to_dict() | {"plan": plan, "supernet_kinds": None})
     timed = {name: timing.p50 / 1e3 for name, timing in measure_parts(each, batch, tokens, device=device).items()}
