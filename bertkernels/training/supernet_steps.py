@@ -42,7 +42,7 @@ class SupernetSteps(TrainerCallback):
         self._own = path_of(model.config, encoder_config(model.config).parsed_plan)
         self._kinds = encoder_config(model.config).supernet_kinds
         self._paths = PATH_SAMPLERS[strategy](self._kinds, len(self._own), seed)
-        self._earlier = self._read_counts(Path(earlier or "", UPDATES_FILE))
+        self._earlier = self._read_counts(None if earlier is None else Path(earlier, UPDATES_FILE))
         self._counts, self._counted = self._earlier.copy(), 0  # [slots, kinds], after so many steps
         model._ddp_params_and_buffers_to_ignore = slot_names(model)  # torch's name for it
 
@@ -77,9 +77,9 @@ class SupernetSteps(TrainerCallback):
         self._counts[range(len(path)), [self._kinds.index(kind) for kind in path]] += 1
         self._counted += 1
 
-    def _read_counts(self, file: Path) -> np.ndarray:
+    def _read_counts(self, file: Path | None) -> np.ndarray:
         """int64 [slots, kinds]; zeros where there is no such file."""
-        if not file.is_file():
+        if file is None or not file.is_file():
             return np.zeros((len(self._own), len(self._kinds)), dtype=np.int64)
         counts = json.loads(file.read_text(encoding="utf-8"))
         return np.array([counts[kind] for kind in self._kinds], dtype=np.int64).T

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from bertkernels.errors import InputError
 from bertkernels.models.configuration import EncoderConfig
+from bertkernels.models.convert.to_huggingface import to_huggingface
 from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining, generator_config
 from bertkernels.models.heads import EncoderForMaskedLM
 from bertkernels.models.next_sentence import EncoderForMaskedLMAndNextSentence
@@ -191,3 +192,9 @@ def test_kinds_that_make_no_supernet(kinds, message):
     with pytest.raises(InputError) as caught:
         config(supernet_kinds=kinds)
     assert message in str(caught.value)
+
+
+def test_a_supernet_is_no_hugging_face_model():
+    plain = config(plan="4*(attention ffn)", supernet_kinds=["attention", "ffn"])
+    with pytest.raises(InputError, match="this model is a supernet"):
+        to_huggingface(EncoderForMaskedLM(plain))

@@ -145,6 +145,8 @@ def test_killed_workers_and_a_killed_command(command, flags, tmp_path):
 
     report = json.loads((tmp_path / "search/report.json").read_text())
     assert report["evaluations"]["killed"] == len(killed) and f'--plan "{report["found"]["plan"]}"' in output
+    found = EncoderForMaskedLM.from_pretrained(tmp_path / "search/found")
+    assert found.config.plan == report["found"]["plan"] and found.config.supernet_kinds is None
     rows = [json.loads(line) for line in (tmp_path / "search/evaluations.jsonl").read_text().splitlines()]
     assert len(rows) == len(evaluations) and {row["state"] for row in rows} == {"complete", "failed"}
 
