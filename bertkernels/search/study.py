@@ -13,6 +13,7 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import DBAPIError
 
 from bertkernels.errors import InputError
 from bertkernels.models.supernet import Path
@@ -25,7 +26,7 @@ _SETTINGS = "settings"
 _SECONDS_FOR_SETTINGS = 10.0
 
 
-def open_storage(url: str | None, journal: File) -> BaseStorage:
+def open_storage(url: str | None, journal: File, tries: int = 5) -> BaseStorage:
     """The storage of that URL, or the journal file. Raises InputError where Optuna cannot open it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is None:
@@ -33,6 +34,9 @@ def open_storage(url: str | None, journal: File) -> BaseStorage:
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:  # whatever the database's driver raises
+        if tries > 1 and isinstance(error, DBAPIError):
+            time.sleep(0.5)  # two that make a new database's tables at once stand in each other's way
+            return open_storage(url, journal, tries - 1)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"--storage {url}: {reason}") from error
 

@@ -194,7 +194,7 @@ def test_kinds_that_make_no_supernet(kinds, message):
     assert message in str(caught.value)
 
 
-def test_a_supernet_is_no_hugging_face_model():
+def test_a_supernet_is_no_hugging_face_model(tmp_path):
     plain = config(plan="4*(attention ffn)", supernet_kinds=["attention", "ffn"])
     with pytest.raises(InputError, match="this model is a supernet"):
-        to_huggingface(EncoderForMaskedLM(plain))
+        to_huggingface(EncoderForMaskedLM(plain), tmp_path / "theirs")

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_study_is_searched_to_its_end(connect):
 
 def test_workers_never_evaluate_a_plan_twice(connect):
     """Five at once in a space of 16 plans, all of which are wanted."""
-    started, done = threading.Barrier(5), []
+    started, done = threading.Barrier(5, timeout=60), []
 
     def slowly(path):
         done.append(path)
@@ -88,11 +89,9 @@ def test_workers_never_evaluate_a_plan_twice(connect):
         started.wait()
         work(study, claims, slowly)
 
-    threads = [threading.Thread(target=worker) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(5) as threads:
+        for future in [threads.submit(worker) for _ in range(5)]:
+            future.result()
     assert sorted(done) == sorted(product(KINDS, repeat=4))
     states = Counter((e.state, e.why) for e in study_in(connect()).evaluations())
     assert states.pop((COMPLETE, None)) == 16
