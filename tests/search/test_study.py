@@ -158,7 +158,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_processes_evaluation_is_done_again(tmp_path, connect):
-    url = f"sqlite:///{tmp_path / 'study.db'}" if (tmp_path / "study.db").exists() else ""
     study = study_in(connect())
     url = f"sqlite:///{tmp_path / 'study.db'}" if (tmp_path / "study.db").exists() else ""
     process = subprocess.run(
