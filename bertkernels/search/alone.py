@@ -38,23 +38,28 @@ class Job:
     prepared_dir: str
 
 
+def finished_run(job: Job, make_run: MakeRun) -> dict[str, float] | None:
+    """The metrics of a run that is finished, None of any other. Raises InputError where it had other settings."""
+    record = File(job.folder, _RECORD)
+    if not record.is_file():
+        return None
+    found = json.loads(record.read_text(encoding="utf-8"))
+    changes = list(differences(found["settings"], _settings(job, make_run(job.folder, job.seed))))
+    if changes:
+        raise InputError(
+            f"{job.folder} is finished, with other settings; choose another --output_dir:\n  " + "\n  ".join(changes)
+        )
+    return found["metrics"]
+
+
 def train_alone(job: Job, make_run: MakeRun) -> dict[str, float]:
     """What the trained model reaches on the held-out text, metrics by name.
 
-    A finished run is read, one that was cut short goes on from its last checkpoint. Raises InputError where the
-    finished one had other settings.
+    A run that was cut short goes on from its last checkpoint. What `finished_run` reads is left behind.
     """
     folder = File(job.folder)
     run = make_run(job.folder, job.seed)
     settings = _settings(job, run)
-    if (folder / _RECORD).is_file():
-        found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        changes = list(differences(found["settings"], settings))
-        if changes:
-            raise InputError(
-                f"{folder} is finished, with other settings; choose another --output_dir:\n  " + "\n  ".join(changes)
-            )
-        return found["metrics"]
     if checkpoints(folder):
         run.resume_from_checkpoint = LAST
     else:

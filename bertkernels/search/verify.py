@@ -2,6 +2,7 @@
 
 import multiprocessing
 import re
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -11,10 +12,12 @@ import torch
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from bertkernels.data.prepared.folder import open_prepared
+from bertkernels.data.prepared.folder import Prepared, open_prepared
 from bertkernels.errors import InputError, OutputError
+from bertkernels.models.configuration import EncoderConfig
+from bertkernels.models.electra import ElectraConfig
 from bertkernels.models.supernet import Path, plain_config, plan_of
-from bertkernels.search.alone import Job, MakeRun, train_alone
+from bertkernels.search.alone import Job, MakeRun, finished_run, train_alone
 from bertkernels.search.chosen_plans import chosen_plans, read_search
 from bertkernels.search.fitness import InheritedFitness, check_held_out, check_metric, fitness_of, read_supernet
 from bertkernels.search.processes import end_with, share, threads_each
@@ -65,7 +68,9 @@ def verify(arguments: VerifyArguments, run: PretrainRunArguments, make_run: Make
     return write_verification(folder, metric, texts, inherited, ordered, _for_the_reader(run, prepared.manifest))
 
 
-def _inherited(plans: dict[str, Path], supernet, prepared, metric, examples, run) -> dict[str, float]:
+def _inherited(
+    plans: dict[str, Path], supernet: str, prepared: Prepared, metric: str, examples: int, run: PretrainRunArguments
+) -> dict[str, float]:
     fitness = InheritedFitness(
         supernet, prepared, metric, examples, File(run.output_dir), run.per_device_eval_batch_size, run.use_cpu
     )
@@ -76,7 +81,7 @@ def _folder_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=-]+", "-", name).strip("-.") or "plan"
 
 
-def _write_configs(jobs: list[Job], plans: dict[str, Path], config) -> None:
+def _write_configs(jobs: list[Job], plans: dict[str, Path], config: EncoderConfig | ElectraConfig) -> None:
     """Beside the runs of each plan. Raises InputError where a folder is another plan's."""
     for job in jobs:
         text = plain_config(config, plans[job.name]).to_json_string(use_diff=False)
@@ -87,8 +92,22 @@ def _write_configs(jobs: list[Job], plans: dict[str, Path], config) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def _train_all(jobs: list[Job], make_run: MakeRun, workers: int, quiet: bool):
-    """Yields (job, metrics) as runs end."""
+def _train_all(jobs: list[Job], make_run: MakeRun, workers: int, quiet: bool) -> Iterator[tuple[Job, dict]]:
+    """Yields jobs with their metrics: those that are finished, then others as they end."""
+    finished = [(job, finished_run(job, make_run)) for job in jobs]
+    with tqdm(total=len(jobs), unit="run", desc="training alone", disable=quiet) as bar:
+        for job, metrics in finished:
+            if metrics is not None:
+                bar.update()
+                yield job, metrics
+        left = [job for job, metrics in finished if metrics is None]
+        for job, metrics in _train(left, make_run, workers) if left else ():
+            bar.update()
+            yield job, metrics
+
+
+def _train(jobs: list[Job], make_run: MakeRun, workers: int) -> Iterator[tuple[Job, dict]]:
+    """Trains in so many processes at a time."""
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, _begin_process, (threads_each(workers), theirs))
@@ -98,10 +117,8 @@ def _train_all(jobs: list[Job], make_run: MakeRun, workers: int, quiet: bool):
         for number, job in enumerate(jobs):
             with share(number, workers):  # a process is started with each of the first
                 futures[pool.submit(train_alone, job, make_run)] = job
-        with tqdm(total=len(jobs), unit="run", desc="training alone", disable=quiet) as bar:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-                bar.update()
+        for future in as_completed(futures):
+            yield futures[future], future.result()
         done = True
     except BrokenProcessPool as error:
         raise OutputError("a process that trained was killed; the same command goes on from its checkpoint") from error
