@@ -1,6 +1,11 @@
 """A tiny supernet of random weights and held-out text: what a search needs."""
 
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -79,3 +84,106 @@ def flags(supernet, prepared_dir, tmp_path):
         return SearchArguments(**settings | changes)
 
     return make
+
+
+# The command with evaluations that take a while and say when they begin and end. Workers run this file too.
+_SCRIPT = """
+import os, sys, time
+from bertkernels.cli.main import main
+from bertkernels.search.fitness import InheritedFitness
+
+measure = InheritedFitness.__call__
+
+def say(what, path):
+    with open(os.environ["SAID"], "a") as file:
+        file.write(f"{what} {os.getpid()} {' '.join(path)}\\n")
+
+def workers():
+    with open(os.environ["SAID"]) as file:
+        return {line.split()[1] for line in file}
+
+def slowly(self, path):
+    say("begins", path)
+    deadline = time.monotonic() + 120
+    while len(workers()) < int(os.environ["TOGETHER"]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    found = measure(self, path)
+    say("ends", path)
+    return found
+
+InheritedFitness.__call__ = slowly
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+class _Command:
+    """Runs of the search in processes of their own, and what their evaluations say."""
+
+    def __init__(self, folder, flags):
+        self._folder, self._flags = folder, flags
+        self.processes = []
+        (folder / "script.py").write_text(_SCRIPT)
+
+    def start(self, together=1, **changes):
+        """The command with two workers, in a process group of its own. No evaluation ends before so many workers, of
+        all commands, have begun one."""
+        arguments = vars(self._flags(workers=2, **changes))
+        wanted = {name: value for name, value in arguments.items() if value not in (None, [])}
+        given = [part for name, value in wanted.items() for part in (f"--{name}", str(value))]
+        environment = {
+            "SAID": str(self._folder / "said"),
+            "TOGETHER": str(together),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        process = subprocess.Popen(
+            [sys.executable, str(self._folder / "script.py"), "search", *given],
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def said(self):
+        """("begins" or "ends", process, path) of each evaluation."""
+        file = self._folder / "said"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [(what, int(pid), tuple(path.split())) for what, pid, path in (line.split(" ", 2) for line in lines)]
+
+    def busy(self, least):
+        """Process and path of an evaluation that runs, once so many lines are said."""
+        lines = self.said()
+        ended = {(pid, path) for what, pid, path in lines if what == "ends"}
+        running = [(pid, path) for what, pid, path in lines if what == "begins" and (pid, path) not in ended]
+        return running[-1] if len(lines) >= least and running else None
+
+    def wait_for(self, condition, seconds=240):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = condition()
+            if found:
+                return found
+            time.sleep(0.02)
+        raise AssertionError("waited in vain")
+
+    def ended(self, process):
+        """The output of a run that ends well."""
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output[-3000:]
+        return output
+
+
+@pytest.fixture
+def command(flags, tmp_path):
+    """Starts searches; ends those that still run."""
+    made = _Command(tmp_path, flags)
+    yield made
+    for process in made.processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
