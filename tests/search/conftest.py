@@ -104,7 +104,7 @@ def workers():
 
 def slowly(self, path):
     say("begins", path)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(workers()) < int(os.environ["TOGETHER"]) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
@@ -162,7 +162,7 @@ class _Command:
         running = [(pid, path) for what, pid, path in lines if what == "begins" and (pid, path) not in ended]
         return running[-1] if len(lines) >= least and running else None
 
-    def wait_for(self, condition, seconds=240):
+    def wait_for(self, condition, seconds=600):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = condition()
@@ -173,7 +173,7 @@ class _Command:
 
     def ended(self, process):
         """The output of a run that ends well."""
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output[-3000:]
         return output
 

@@ -11,7 +11,7 @@ def test_two_commands_share_a_study(command):
     assert len({pid for _, pid, _ in command.said()}) == 4, "the workers of both took part"
 
     refused = command.start(evaluations=14, seed=3)
-    output, _ = refused.communicate(timeout=240)
+    output, _ = refused.communicate(timeout=600)
     assert refused.returncode == 2
     assert "begun with other settings" in output and "seed: 0 before, 3 now" in output
     more = command.ended(command.start(evaluations=14))  # not a setting of an evaluation: there is more to do

@@ -29,7 +29,7 @@ def test_killed_workers_and_a_killed_command(command, flags, tmp_path):
     workers = {worker for _, worker, _ in command.said()}
     first.kill()
     first.wait()
-    command.wait_for(lambda: all(map(gone, workers)), 20)
+    command.wait_for(lambda: all(map(gone, workers)), 60)
 
     output = command.ended(command.start())
     search = LayerSearch(flags())
