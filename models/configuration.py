@@ -6,7 +6,7 @@ from bertkernels.errors import InputError
 from bertkernels.nn import ACTIVATIONS
 
 from .kinds import find_kind
-from .plan import Plan, parse_plan
+from .plan import Plan, SublayerSpec, parse_plan
 
 PADDINGS = ("exact", "reference")
 QA_HEADS = ("plain", "joint")
@@ -23,6 +23,8 @@ class EncoderConfig(PreTrainedConfig):
         num_attention_heads: fixes the head width, hidden_size / num_attention_heads, for all sub-layers.
         intermediate_size: width of `ffn` sub-layers that do not set one.
         plan: the sub-layers, in the language of `bertkernels.models.plan`; stored in normal form.
+        supernet_kinds: None: an encoder. A list of sub-layers such as ["attention", "ffn[groups=2]"]: a supernet, see
+            `bertkernels.models.supernet`, which holds all of them wherever the plan has a sub-layer.
         conv_kernel_size: taps K of `mixed` and `dynamic_conv` sub-layers that do not set `kernel`.
         head_ratio: `mixed` sub-layers have max(1, int(num_attention_heads / head_ratio)) heads of each kind.
         hidden_act: activation of `ffn` and of the prediction heads; a name from `bertkernels.nn.ACTIVATIONS`.
@@ -56,6 +58,7 @@ class EncoderConfig(PreTrainedConfig):
     num_attention_heads: int = 12
     intermediate_size: int = 3072
     plan: str = "12*(attention ffn)"
+    supernet_kinds: list[str] | None = None
     conv_kernel_size: int = 9
     head_ratio: float = 2
     hidden_act: str = "gelu"
@@ -134,9 +137,31 @@ class EncoderConfig(PreTrainedConfig):
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise InputError(f"pad_token_id must be below vocab_size {self.vocab_size}, got {self.pad_token_id}")
         plan = parse_plan(self.plan)
-        for sublayer in {sublayer for block in plan.blocks for sublayer in block.sublayers}:
+        sublayers = {sublayer for block in plan.blocks for sublayer in block.sublayers}
+        if self.supernet_kinds is not None:
+            kinds = self._parsed_kinds()
+            for sublayer in sorted(sublayers.difference(kinds), key=str):
+                raise InputError(f"supernet_kinds must have all of the plan's, which has {sublayer} too")
+            sublayers.update(kinds)
+            self.supernet_kinds = [str(kind) for kind in kinds]
+        for sublayer in sublayers:
             find_kind(sublayer.kind).arguments(self, **dict(sublayer.options))
         self.plan = str(plan)
+
+    def _parsed_kinds(self) -> list[SublayerSpec]:
+        if not isinstance(self.supernet_kinds, (list, tuple)):
+            raise InputError(f"supernet_kinds must be a list of sub-layers, got {self.supernet_kinds!r}")
+        kinds = []
+        for text in self.supernet_kinds:
+            blocks = parse_plan(text).blocks
+            if len(blocks) != 1 or len(blocks[0].sublayers) != 1:
+                raise InputError(f"supernet_kinds must be single sub-layers, got {text!r}")
+            kinds.append(blocks[0].sublayers[0])
+        if len(set(kinds)) != len(kinds) or len(kinds) < 2:
+            raise InputError(
+                f"supernet_kinds must be at least two different sub-layers, got {', '.join(map(str, kinds))}"
+            )
+        return kinds
 
     def _check_number(self, name: str, low: float, high: float = float("inf"), exclusive: bool = False) -> None:
         value = getattr(self, name)

@@ -124,6 +124,11 @@ class ElectraConfig(PreTrainedConfig):
                 raise InputError(f"{name} of generator and discriminator must be the same, got {ours} and {theirs}")
 
 
+def encoder_config(config: ElectraConfig | EncoderConfig) -> EncoderConfig:
+    """The encoder's own, of a pair the discriminator's."""
+    return config.discriminator if isinstance(config, ElectraConfig) else config
+
+
 @dataclass
 class ElectraOutput(ModelOutput):
     """What a pre-training step computes.

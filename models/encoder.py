@@ -18,15 +18,15 @@ from bertkernels.nn import (
     GroupedLinear,
     Layout,
     Packing,
-    PostNorm,
     pack_mask,
     shapes_are_static,
 )
 
 from .configuration import EncoderConfig
 from .embeddings import Embeddings
-from .kinds import find_kind
 from .plan import BlockSpec
+from .slot import Slot
+from .sublayer import build_sublayer
 
 
 @dataclass
@@ -55,15 +55,8 @@ class Block(GradientCheckpointingLayer):
 
     def __init__(self, config: EncoderConfig, spec: BlockSpec):
         super().__init__()
-        self.sublayers = nn.ModuleList(
-            PostNorm(
-                find_kind(sublayer.kind).build(config, dict(sublayer.options)),
-                config.hidden_size,
-                dropout=config.hidden_dropout_prob,
-                eps=config.layer_norm_eps,
-            )
-            for sublayer in spec.sublayers
-        )
+        build = build_sublayer if config.supernet_kinds is None else Slot
+        self.sublayers = nn.ModuleList(build(config, sublayer) for sublayer in spec.sublayers)
 
     def forward(
         self, x: torch.Tensor, layout: Layout = ALL_TOKENS, output_states: bool = False

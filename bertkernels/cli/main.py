@@ -13,6 +13,7 @@ VERBS = {
     "export": "a model as an ONNX file",
     "prepare": "text into examples for pre-training; checks of GLUE, SQuAD and tagging folders",
     "pretrain": "pre-train any encoder, by ELECTRA or as a masked language model",
+    "search": "find the order of an encoder's sub-layers, with weights inherited from a supernet",
     "finetune": "fine-tune an encoder on single sentences or pairs",
     "predict": "predictions of a fine-tuned model as files, GLUE's as the leaderboard takes them",
     "submission": "check predictions for GLUE's leaderboard and pack them",

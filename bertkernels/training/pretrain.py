@@ -12,7 +12,8 @@ from bertkernels.data.pretraining import pretraining_examples
 from bertkernels.data.text_arguments import source_of, tokenizer_of
 from bertkernels.data.tokenizer import model_vocab_size
 from bertkernels.errors import InputError
-from bertkernels.models.electra import ElectraForPreTraining
+from bertkernels.models.electra import ElectraForPreTraining, encoder_config
+from bertkernels.models.supernet import is_supernet
 from bertkernels.training.electra_trainer import ElectraTrainer
 from bertkernels.training.graphed_steps import check_cuda_graphs
 from bertkernels.training.masked_lm_trainer import MaskedLMTrainer
@@ -27,13 +28,14 @@ from bertkernels.training.pretrain_arguments import (
     check_arguments,
     fit_prepared,
 )
-from bertkernels.training.pretraining_model import encoder_config, pretraining_config, pretraining_model
+from bertkernels.training.pretraining_model import pretraining_config, pretraining_model
 from bertkernels.training.pretraining_trainer import PretrainingSet, PretrainingTrainer
+from bertkernels.training.supernet_steps import SupernetSteps, check_supernet_run
 from bertkernels.training.training_arguments import PretrainRunArguments
 from bertkernels.training.whole_words import continuation_pieces
 
 DISCRIMINATOR_FOLDER = "discriminator"
-_TRAINERS = {ELECTRA: ElectraTrainer, MASKED_LM: MaskedLMTrainer, MASKED_LM_NSP: NextSentenceTrainer}
+TRAINERS = {ELECTRA: ElectraTrainer, MASKED_LM: MaskedLMTrainer, MASKED_LM_NSP: NextSentenceTrainer}
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,16 @@ def pretrain(
             )
     if run.eval_strategy != "no" and prepared.validation is None:
         raise InputError(f"--eval_strategy {run.eval_strategy.value} needs text held out with --validation_share")
-    collator = _collator(arguments, tokenizer, run)
+    collator = masking_collator(arguments, tokenizer, run)
     set_seed(run.seed)
     model = pretraining_model(arguments, config)
+    supernet = None
+    if is_supernet(model):
+        check_supernet_run(run)
+        supernet = SupernetSteps(model, arguments.path_sampling, run.seed, arguments.model_name_or_path)
     if checkpoint is None:
         clear_output_folder(run)
-    trainer = _TRAINERS[arguments.objective](
+    trainer = TRAINERS[arguments.objective](
         model=model,
         args=run,
         train_dataset=PretrainingSet(prepared.train),
@@ -100,6 +106,7 @@ def pretrain(
         data_collator=collator,
         processing_class=tokenizer,
         callbacks=list(callbacks),
+        supernet=supernet,
     )
     if trainer.is_world_process_zero():
         print(_summary(prepared, model, trainer), flush=True)
@@ -138,9 +145,10 @@ def _tokenizer_name(arguments: PretrainArguments) -> str | None:
     return arguments.tokenizer_name if named else arguments.model_name_or_path
 
 
-def _collator(
+def masking_collator(
     arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase, run: PretrainRunArguments
 ) -> MaskingCollator:
+    """What makes batches of examples of `arguments.max_seq_length` at most."""
     return MaskingCollator(
         pad_id=tokenizer.pad_token_id,
         cls_id=tokenizer.cls_token_id,
@@ -164,6 +172,7 @@ def _summary(prepared: Prepared, model: PreTrainedModel, trainer: PretrainingTra
     encoder = encoder_config(model.config)
     rows = {
         "plan": encoder.plan,
+        **({"kinds": ", ".join(encoder.supernet_kinds)} if encoder.supernet_kinds else {}),
         "parameters": _parameters(model),
         "text": f"{prepared.manifest['text']}: {len(prepared.train):,} examples, "
         f"{prepared.summary['splits']['train']['example_tokens']:,} tokens, vocabulary {encoder.vocab_size:,}",

@@ -10,6 +10,7 @@ from bertkernels.training.masking import MASKINGS, max_predictions
 
 ELECTRA, MASKED_LM, MASKED_LM_NSP = "electra", "masked_lm", "masked_lm_nsp"
 OBJECTIVES = (ELECTRA, MASKED_LM, MASKED_LM_NSP)
+PATH_SAMPLINGS = ("uniform", "balanced")
 PAIRS = "bert_pairs"  # the packing that next-sentence prediction is for
 ENCODER_FIELDS = (
     "plan",
@@ -21,6 +22,7 @@ ENCODER_FIELDS = (
     "head_ratio",
     "max_position_embeddings",
     "padding",
+    "supernet_kinds",
 )
 # flags that may be said again with a prepared folder, and their names in its manifest
 PREPARED_FLAGS = {
@@ -29,6 +31,7 @@ PREPARED_FLAGS = {
     "dupe_factor": "dupe_factor",
     "short_seq_prob": "short_seq_prob",
 }
+SUPERNET_FIELDS = ("path_sampling", "supernet_generator")
 GENERATOR_FIELDS = ("generator_size", "generator_layers", "untied_generator_embeddings")
 ELECTRA_FIELDS = (
     *GENERATOR_FIELDS,
@@ -74,6 +77,27 @@ class PretrainArguments(TextArguments):
     head_ratio: float | None = field(default=None, metadata={"help": "Share of heads a mixed sub-layer gives up."})
     max_position_embeddings: int | None = field(default=None, metadata={"help": "Longest sequence the model can take."})
     padding: str | None = field(default=None, metadata={"help": '"exact" or "reference".'})
+    supernet_kinds: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Train a supernet: each sub-layer of the plan becomes a slot that holds all of these, such as "
+            "attention ffn dynamic_conv; each step trains one path. For `bertkernels search`."
+        },
+    )
+    path_sampling: Literal["uniform", "balanced"] = field(
+        default="uniform",
+        metadata={
+            "help": "A supernet's path in each step. uniform: any kind in any slot; balanced: each kind equally often "
+            "in every slot."
+        },
+    )
+    supernet_generator: bool = field(
+        default=False,
+        metadata={
+            "help": "A supernet's generator is one too and takes the same path, as LV-BERT's generator has the "
+            "discriminator's plan; else it has --plan whatever the path, so that all paths read the same tokens."
+        },
+    )
     generator_size: float | None = field(
         default=None,
         metadata={
@@ -131,6 +155,7 @@ def check_arguments(arguments: PretrainArguments) -> None:
     if not 0 < arguments.mask_probability < 1:
         raise InputError(f"--mask_probability must be between 0 and 1, not {arguments.mask_probability}")
     _check_generator(arguments)
+    _check_supernet(arguments)
     if arguments.model_name_or_path:
         for name in (*ENCODER_FIELDS, *GENERATOR_FIELDS, "untied_generator", "uniform_generator"):
             if name != "padding" and changed(arguments, name):
@@ -171,6 +196,17 @@ def fit_prepared(arguments: PretrainArguments, prepared: Prepared) -> PretrainAr
 def _check_length(arguments: PretrainArguments, length: int) -> None:
     if max_predictions(length, arguments.mask_probability) < 1:
         raise InputError(f"--max_seq_length {length} leaves no room for a prediction")
+
+
+def _check_supernet(arguments: PretrainArguments) -> None:
+    if arguments.path_sampling not in PATH_SAMPLINGS:
+        known = ", ".join(PATH_SAMPLINGS)
+        raise InputError(f"--path_sampling must be one of {known}, not {arguments.path_sampling!r}")
+    for name in SUPERNET_FIELDS if arguments.supernet_kinds is None else ():
+        if changed(arguments, name) and not (name == "path_sampling" and arguments.model_name_or_path):
+            raise InputError(f"--{name} is for supernets: give --supernet_kinds")
+    if arguments.supernet_generator and arguments.objective != ELECTRA:
+        raise InputError("--supernet_generator is for --objective electra: a masked language model has no generator")
 
 
 def _check_generator(arguments: PretrainArguments) -> None:

@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from bertkernels.data.tokenizer import load_tokenizer, model_vocab_size
 from bertkernels.errors import InputError
 from bertkernels.models.configuration import EncoderConfig
-from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining, generator_config
+from bertkernels.models.electra import ElectraConfig, ElectraForPreTraining, encoder_config, generator_config
 from bertkernels.models.heads import EncoderForMaskedLM
 from bertkernels.models.next_sentence import EncoderForMaskedLMAndNextSentence
 from bertkernels.models.presets import electra_preset, electra_preset_names, preset
@@ -72,11 +72,6 @@ def pretraining_model(
     return model
 
 
-def encoder_config(config: ElectraConfig | EncoderConfig) -> EncoderConfig:
-    """The encoder's own, of a pair the discriminator's."""
-    return config.discriminator if isinstance(config, ElectraConfig) else config
-
-
 def _new_config(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> ElectraConfig | EncoderConfig:
     changes = {name: getattr(arguments, name) for name in ENCODER_FIELDS if getattr(arguments, name) is not None}
     changes |= {"vocab_size": model_vocab_size(tokenizer), "pad_token_id": tokenizer.pad_token_id}
@@ -92,8 +87,11 @@ def _new_config(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase
         discriminator = preset(arguments.preset, **changes)
     if arguments.objective != ELECTRA:
         return discriminator
+    generator = _generator(arguments, discriminator, generator)
+    if generator is not None and not arguments.supernet_generator:
+        generator = EncoderConfig(**generator.to_dict() | {"supernet_kinds": None})
     return ElectraConfig(
-        generator=_generator(arguments, discriminator, generator),
+        generator=generator,
         discriminator=discriminator,
         untied_generator_embeddings=arguments.untied_generator_embeddings,
         untied_generator=arguments.untied_generator,

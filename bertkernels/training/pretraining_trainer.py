@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Sampler
 from bertkernels.data.lengths import example_lengths
 from bertkernels.training.resumable_trainer import ResumableTrainer
 from bertkernels.training.running_sums import RunningSums
+from bertkernels.training.supernet_steps import SupernetSteps
 
 _NO_EXAMPLE = -1  # an index: an empty example, which takes part in nothing
 _EMPTY = {"input_ids": np.zeros(0, dtype=np.int64), "first_length": 0}
@@ -65,17 +66,34 @@ class _InOrder(Sampler):
 class PretrainingTrainer(ResumableTrainer):
     """Trains and evaluates on `PretrainingSet`s with a `MaskingCollator`.
 
-    An evaluation draws the same masks and samples every time, and leaves training's random state as it was.
+    An evaluation draws the same masks and samples every time, and leaves training's random state as it was. With
+    `supernet` each step trains one path.
     """
 
     samples_with_epoch = True
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, supernet: SupernetSteps | None = None, **kwargs) -> None:
+        if supernet is not None:  # the first: others see the step's path
+            kwargs["callbacks"] = [supernet, *(kwargs.get("callbacks") or [])]
         super().__init__(*args, **kwargs)
         self.args.remove_unused_columns = False  # the collator needs the examples' epoch and index
+        self._supernet = supernet
+        if supernet is not None:
+            self._speed.measured = True  # the operations of one path say nothing of the next
 
     def example_lengths(self) -> np.ndarray:
         return self.train_dataset.lengths()
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._supernet is not None and self.accelerator.sync_gradients:
+            self._supernet.average_gradients(model)
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self._supernet is not None and "loss" in logs:
+            logs.update(self._supernet.extremes())
+        super().log(logs, start_time)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         training, self._sums = self._sums, RunningSums(self.accelerator)

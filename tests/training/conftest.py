@@ -90,6 +90,21 @@ def tiny_pretraining(tiny_text):
     return make
 
 
+@pytest.fixture
+def supernet(tiny_pretraining):
+    """Arguments of a supernet's run; keyword arguments of the run's, `changes` of the model's and the text's."""
+
+    def make(output_dir, changes=None, **settings):
+        arguments, run = tiny_pretraining(output_dir, **settings)
+        arguments.plan, arguments.supernet_kinds = "2*(attention ffn)", ["attention", "ffn", "dynamic_conv"]
+        arguments.objective, arguments.generator_size = "masked_lm", None
+        for name, value in (changes or {}).items():
+            setattr(arguments, name, value)
+        return arguments, run
+
+    return make
+
+
 _COMMAND = """
 import sys
 from bertkernels.cli.main import main

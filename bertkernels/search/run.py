@@ -1,0 +1,54 @@
+"""Runs a search on this machine: workers, progress, records, and the report at the end."""
+
+from pathlib import Path as File
+
+from tqdm import tqdm
+
+from bertkernels.search.evaluation import COMPLETE
+from bertkernels.search.found_model import FOUND, save_found
+from bertkernels.search.layer_search import LayerSearch
+from bertkernels.search.records import write_records
+from bertkernels.search.report import write_report
+from bertkernels.search.search_arguments import SearchArguments
+from bertkernels.search.standing import Standing
+from bertkernels.search.workers import Workers
+
+_LOOK = 1.0  # seconds between looks at the study
+
+
+def search_layers(arguments: SearchArguments) -> dict:
+    """Searches, or goes on with a search, or joins one; returns the report.
+
+    Into `arguments.output_dir`: the study's journal, unless it has another storage; `evaluations.jsonl` and `.csv`;
+    plots; `report.md` and `report.json`; `found`, the found plan's model with inherited weights. Raises InputError as
+    `LayerSearch`, OutputError where workers keep dying.
+    """
+    search = LayerSearch(arguments, anew=arguments.overwrite_output_dir)
+    folder = File(arguments.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    total = search.budget.evaluations + len(search.budget.compared)
+    with tqdm(total=total, unit="plan", desc="search", disable=arguments.disable_tqdm) as bar:
+        with Workers(arguments) as workers:
+            done = _show(search, folder, bar, -1)
+            while workers.running(done):
+                workers.wait(_LOOK)
+                done = _show(search, folder, bar, done)
+        _show(search, folder, bar, -1)
+    report = write_report(search)
+    if report["found"]:
+        save_found(arguments.supernet, report["found"]["plan"], search.prepared.tokenizer(), folder / FOUND)
+    return report
+
+
+def _show(search: LayerSearch, folder: File, bar: tqdm, before: int) -> int:
+    """Brings bar and records up to date, unless as many plans are done as before; returns how many."""
+    evaluations = search.study.evaluations()
+    standing = Standing(evaluations)
+    done = standing.finished() + sum(evaluation.state == COMPLETE for evaluation in standing.compared())
+    if done != before:
+        write_records(folder, evaluations, search.plan, search.plans.figures_of)
+        best = standing.best()
+        if best is not None:
+            bar.set_postfix_str(f"best {search.metric} {best.fitness:.4f}", refresh=False)
+        bar.update(done - bar.n)
+    return done

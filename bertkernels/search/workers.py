@@ -1,0 +1,80 @@
+"""The worker processes of one machine."""
+
+import multiprocessing
+import time
+from multiprocessing.connection import wait
+
+from bertkernels.errors import OutputError
+from bertkernels.search.processes import share, threads_each
+from bertkernels.search.search_arguments import SearchArguments
+from bertkernels.search.worker import run_worker
+
+_MOST_DEATHS = 3  # in a row, without any evaluation done in between
+
+
+class Workers:
+    """Starts so many workers with a share of the threads each, and others in place of those that are killed.
+
+    `with Workers(...) as workers:` ends them on leaving. They end by themselves when this process does.
+    """
+
+    def __init__(self, arguments: SearchArguments) -> None:
+        self._arguments = arguments
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: list = []
+        self._deaths, self._done_then = 0, 0
+
+    def __enter__(self) -> "Workers":
+        # workers hold the other end alone, so that it closes with this process
+        self._theirs, self._ours = self._context.Pipe(duplex=False)
+        self._processes = [self._start(number) for number in range(self._arguments.workers)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join()
+        self._ours.close()
+        self._theirs.close()
+
+    def _start(self, number: int):
+        workers = self._arguments.workers
+        process = self._context.Process(
+            target=run_worker,
+            args=(self._arguments, threads_each(workers), self._theirs),
+            name=f"search worker {number}",
+        )
+        with share(number, workers):
+            process.start()
+        return process
+
+    def running(self, done: int) -> bool:
+        """Whether any worker still works; those that were killed get a successor.
+
+        Args:
+            done: evaluations so far, by which it is seen whether successors fare better.
+
+        Raises:
+            OutputError: workers die one after the other without getting anything done.
+        """
+        for number, process in enumerate(self._processes):
+            if process.exitcode in (None, 0):
+                continue
+            if done > self._done_then:
+                self._deaths, self._done_then = 0, done
+            self._deaths += 1
+            how = f"signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
+            if self._deaths >= _MOST_DEATHS + self._arguments.workers:
+                raise OutputError(f"{process.name} ended with {how}, the last of {self._deaths} in a row")
+            print(f"{process.name} ended with {how}; another takes its place", flush=True)
+            self._processes[number] = self._start(number)
+        return any(process.exitcode is None for process in self._processes)
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps, shorter where a worker ends meanwhile."""
+        alive = [process.sentinel for process in self._processes if process.exitcode is None]
+        if alive:
+            wait(alive, timeout=seconds)
+        else:
+            time.sleep(seconds)
