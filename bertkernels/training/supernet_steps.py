@@ -19,8 +19,8 @@ UPDATES_FILE = "slot_updates.json"
 
 
 def check_supernet_run(run: RunArguments) -> None:
-    """Raises InputError for what needs every step to be the same computation."""
-    for flag in ("cuda_graphs", "torch_compile", "deepspeed"):
+    """Raises InputError for what needs every step to be the same computation on the same weights."""
+    for flag in ("cuda_graphs", "torch_compile", "deepspeed", "fsdp"):
         if getattr(run, flag):
             raise InputError(f"--{flag} does not go with --supernet_kinds, whose steps take other paths each")
 

@@ -180,9 +180,10 @@ def test_bad_flags(supernet, tmp_path, changes, message):
     assert message in str(caught.value)
 
 
-def test_what_repeats_one_computation_is_refused(supernet, tmp_path):
-    arguments, run = supernet(tmp_path / "run", torch_compile=True)
-    with pytest.raises(InputError, match="--torch_compile does not go with --supernet_kinds"):
+@pytest.mark.parametrize("flag, value", [("torch_compile", True), ("fsdp", "full_shard")])
+def test_what_repeats_one_computation_is_refused(supernet, tmp_path, flag, value):
+    arguments, run = supernet(tmp_path / "run", **{flag: value})
+    with pytest.raises(InputError, match=f"--{flag} does not go with --supernet_kinds"):
         pretrain(arguments, run)
 
 
