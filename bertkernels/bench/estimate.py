@@ -14,7 +14,7 @@ _SECONDS_A_BYTE = {"cpu": 1e-8, "cuda": 1e-11}
 _COMPILE_SECONDS = {False: 4.0, True: 8.0}  # forward, and with backward
 _MEMORY_SECONDS = {"op": 2.0, "encoder": 5.0, "padded_batch": 5.0}  # beside the calls themselves
 _GROWTH_SECONDS = 12.0
-_MEMORY_CALLS = 5  # of two peers, in units of their products, where memory alone is measured
+_MEMORY_CALLS = 9  # of two peers, in units of their products, where memory alone is measured
 _PROFILE_CALLS = {False: 3, True: 1.2}  # of products in units of them, by whether there is a backward pass
 _PEERS = {"op": 4.0, "encoder": 4.0, "padded_batch": 2.7}  # in units of one that takes padding for tokens
 _SEEN = 60.0  # seconds after which a run's own speed counts as much as what was expected
@@ -38,7 +38,7 @@ def expected_seconds(case: Case, effort: Effort) -> float:
     a_round = (peers + compiled) * products + moved * _SECONDS_A_BYTE[case.device]
     total = case.profile * _PROFILE_CALLS[case.mode == BOTH] * products
     total += a_round + max(rounds * a_round, seconds) + compiled * _COMPILE_SECONDS[case.mode == BOTH]
-    return total + case.memory * (2 * peers * products + _MEMORY_SECONDS[kind])
+    return total + case.memory * (4 * peers * products + _MEMORY_SECONDS[kind])
 
 
 def _encoder_operations(case: Case) -> int:

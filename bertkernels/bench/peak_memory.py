@@ -9,9 +9,11 @@ import gc
 import importlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from .case import Case
 # glibc gives large blocks back to the system when they are freed, and takes them anew: what is resident is in use
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 _READY = "ready"
+_CALLS = 3
 
 
 def peak_memory(case: Case, peer: str) -> int:
@@ -109,11 +112,17 @@ def _measure(case: Case, peer: str) -> int:
 
     call = bench_of(case).peers(case, only=[peer])[peer].call
     call()  # what a first call sets up for all later ones is not what a call takes
+    # the median: the system may take back other pages of the process during a call, a page of code for one
+    return 1024 * statistics.median_low(_rise(call) for _ in range(_CALLS))
+
+
+def _rise(call: Callable[[], object]) -> int:
+    """Kilobytes by which a call lifts what is resident."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = _kilobytes("VmRSS")
     call()
-    return 1024 * max(0, _kilobytes("VmHWM") - before)
+    return max(0, _kilobytes("VmHWM") - before)
 
 
 def _kilobytes(field: str) -> int:
