@@ -3,26 +3,24 @@
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import torch
-import triton
 
 from . import tuning
 from .bias_activation_kernels import bias_activation_bwd_kernel, bias_activation_fwd_kernel
 from .channels import chunk_size
 from .dtypes import sum_dtype, triton_dtype
-from .launch import grid, on_device_of
+from .launch import on_device_of
 from .matrices import row_strides
+from .row_plan import row_plan
 from .shares import add_shares
-from .strides import common_unit, in_units
 
 MOST_BLOCKS = 256  # of rows, each of which writes its share of the bias's gradient
 
 
 def forward(out: torch.Tensor, x: torch.Tensor, bias: torch.Tensor | None, activation: str | None) -> None:
     """Writes activation(x + bias) into `out`, which may be x itself; both [M, C], not empty, rows contiguous."""
-    plan = _plan("bias_activation_fwd", x.device, x.dtype, x.shape, row_strides(out, x))
+    plan = row_plan("bias_activation_fwd", configuration, x.device, x.dtype, x.shape, row_strides(out, x))
     with on_device_of(x):
         bias_activation_fwd_kernel[plan.grid](
             out, x, _dense(bias), x.shape[0], *plan.strides, ACTIVATION=activation, **plan.constants
@@ -39,7 +37,7 @@ def backward(
 ) -> None:
     """Writes the gradients into d_x [M, C], which may be grad itself, and d_bias [C], each None where not wanted."""
     strides = row_strides(grad if d_x is None else d_x, grad, x)
-    plan = _plan("bias_activation_bwd", x.device, x.dtype, x.shape, strides)
+    plan = row_plan("bias_activation_bwd", configuration, x.device, x.dtype, x.shape, strides, most_blocks=MOST_BLOCKS)
     shares = None if d_bias is None else x.new_empty((plan.blocks, x.shape[1]), dtype=sum_dtype(x.dtype))
     with on_device_of(x):
         bias_activation_bwd_kernel[plan.grid](
@@ -60,37 +58,6 @@ def backward(
 
 def _dense(bias: torch.Tensor | None) -> torch.Tensor | None:
     return None if bias is None else bias.contiguous()
-
-
-class _Plan(NamedTuple):
-    """strides: in units; constants: the kernel's but ACTIVATION; backward: how many blocks of `span` rows there are."""
-
-    grid: tuple[int, int]
-    strides: tuple[int, ...]
-    constants: Mapping[str, object]
-    blocks: int
-    span: int
-
-
-@functools.lru_cache(maxsize=1024)
-def _plan(
-    kernel: str, device: torch.device, dtype: torch.dtype, shape: torch.Size, strides: tuple[tuple[int], ...]
-) -> _Plan:
-    """A launch but its tensors. Training comes back to the same shapes: they are worked out once."""
-    rows, columns = shape
-    constants = configuration(kernel, device, dtype, columns)
-    span = constants["ROWS"]
-    if kernel == "bias_activation_bwd":
-        span *= triton.cdiv(rows, span * MOST_BLOCKS)
-    blocks = triton.cdiv(rows, span)
-    unit = common_unit(*strides)
-    return _Plan(
-        grid(blocks * triton.cdiv(columns, constants["CHUNK"])),
-        in_units(unit, *strides),
-        {**constants, "UNIT": unit},
-        blocks,
-        span,
-    )
 
 
 @functools.cache

@@ -3,19 +3,17 @@
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import torch
-import triton
 
 from . import tuning
 from .channels import chunk_size
 from .dtypes import sum_dtype, triton_dtype
 from .glu_kernels import glu_bwd_kernel, glu_fwd_kernel
-from .launch import grid, on_device_of
+from .launch import on_device_of
 from .matrices import row_strides
+from .row_plan import row_plan
 from .shares import add_shares
-from .strides import common_unit, in_units
 
 MOST_BLOCKS = 256  # of rows, each of which writes its shares of the biases' gradients
 
@@ -28,7 +26,7 @@ def forward(
     gate_bias: torch.Tensor | None,
 ) -> None:
     """Writes (left + left_bias) · sigmoid(gate + gate_bias) into `out`; all [M, C], not empty, rows contiguous."""
-    plan = _plan("glu_fwd", left.device, left.dtype, left.shape, row_strides(out, left, gate))
+    plan = row_plan("glu_fwd", configuration, left.device, left.dtype, left.shape, row_strides(out, left, gate))
     with on_device_of(left):
         glu_fwd_kernel[plan.grid](out, left, gate, left_bias, gate_bias, left.shape[0], *plan.strides, **plan.constants)
 
@@ -45,7 +43,15 @@ def backward(
 ) -> None:
     """Writes the gradients into d_left and d_gate [M, C] and the biases' [C], each None where not wanted."""
     written = (grad if x is None else x for x in (d_left, d_gate))
-    plan = _plan("glu_bwd", gate.device, gate.dtype, gate.shape, row_strides(*written, grad, out, gate))
+    plan = row_plan(
+        "glu_bwd",
+        configuration,
+        gate.device,
+        gate.dtype,
+        gate.shape,
+        row_strides(*written, grad, out, gate),
+        most_blocks=MOST_BLOCKS,
+    )
     shares = None
     if d_left_bias is not None or d_gate_bias is not None:
         shares = gate.new_empty((plan.blocks, 2 * gate.shape[1]), dtype=sum_dtype(gate.dtype))
@@ -65,37 +71,6 @@ def backward(
         )
     if shares is not None:
         add_shares((d_left_bias, d_gate_bias), shares)
-
-
-class _Plan(NamedTuple):
-    """strides: in units; backward: how many blocks of `span` rows there are."""
-
-    grid: tuple[int, int]
-    strides: tuple[int, ...]
-    constants: Mapping[str, object]
-    blocks: int
-    span: int
-
-
-@functools.lru_cache(maxsize=1024)
-def _plan(
-    kernel: str, device: torch.device, dtype: torch.dtype, shape: torch.Size, strides: tuple[tuple[int], ...]
-) -> _Plan:
-    """A launch but its tensors. Training comes back to the same shapes: they are worked out once."""
-    rows, columns = shape
-    constants = configuration(kernel, device, dtype, columns)
-    span = constants["ROWS"]
-    if kernel == "glu_bwd":
-        span *= triton.cdiv(rows, span * MOST_BLOCKS)
-    blocks = triton.cdiv(rows, span)
-    unit = common_unit(*strides)
-    return _Plan(
-        grid(blocks * triton.cdiv(columns, constants["CHUNK"])),
-        in_units(unit, *strides),
-        {**constants, "UNIT": unit},
-        blocks,
-        span,
-    )
 
 
 @functools.cache

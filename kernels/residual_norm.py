@@ -3,18 +3,17 @@
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import torch
 import triton
 
 from . import tuning
 from .dtypes import sum_dtype, triton_dtype
-from .launch import grid, on_device_of
+from .launch import on_device_of
 from .matrices import row_strides
 from .residual_norm_kernels import residual_norm_bwd_kernel, residual_norm_fwd_kernel
+from .row_plan import row_plan
 from .shares import add_shares
-from .strides import common_unit, in_units
 
 MOST_BLOCKS = 512  # of rows, each of which writes its share of the weights' gradients
 WIDEST_HELD = 4096  # bytes a row of sums that stands in registers
@@ -37,7 +36,9 @@ def forward(
     seed: int64 [1], or None for no dropout: else elements whose random bits are below `threshold` are dropped, and the
     others multiplied by `scale`. The moments, mean and 1 / √(variance + eps), are in the dtype of sums.
     """
-    plan = _plan("residual_norm_fwd", x.device, x.dtype, x.shape, row_strides(out, x, residual))
+    plan = row_plan(
+        "residual_norm_fwd", configuration, x.device, x.dtype, x.shape, row_strides(out, x, residual), whole_rows=True
+    )
     with on_device_of(x):
         residual_norm_fwd_kernel[plan.grid](
             out,
@@ -72,7 +73,16 @@ def backward(
 ) -> None:
     """Writes the gradients that are wanted, given that of out; shapes and dropout as for `forward`."""
     tensors = (grad if d_x is None else d_x, grad if d_residual is None else d_residual, grad, x, residual)
-    plan = _plan("residual_norm_bwd", x.device, x.dtype, x.shape, row_strides(*tensors))
+    plan = row_plan(
+        "residual_norm_bwd",
+        configuration,
+        x.device,
+        x.dtype,
+        x.shape,
+        row_strides(*tensors),
+        most_blocks=MOST_BLOCKS,
+        whole_rows=True,
+    )
     shares = None
     if d_weight is not None or d_bias is not None:
         shares = x.new_empty((plan.blocks, 2 * x.shape[1]), dtype=sum_dtype(x.dtype))
@@ -97,31 +107,6 @@ def backward(
         )
     if shares is not None:
         add_shares((d_weight, d_bias), shares)
-
-
-class _Plan(NamedTuple):
-    """strides: in units; constants: the kernel's; backward: how many blocks of `span` rows there are."""
-
-    grid: tuple[int, int]
-    strides: tuple[int, ...]
-    constants: Mapping[str, object]
-    blocks: int
-    span: int
-
-
-@functools.lru_cache(maxsize=1024)
-def _plan(
-    kernel: str, device: torch.device, dtype: torch.dtype, shape: torch.Size, strides: tuple[tuple[int], ...]
-) -> _Plan:
-    """A launch but its tensors. Training comes back to the same shapes: they are worked out once."""
-    rows, columns = shape
-    constants = configuration(kernel, device, dtype, columns)
-    span = constants["ROWS"]
-    if kernel == "residual_norm_bwd":
-        span *= triton.cdiv(rows, span * MOST_BLOCKS)
-    blocks = triton.cdiv(rows, span)
-    unit = common_unit(*strides)
-    return _Plan(grid(blocks), in_units(unit, *strides), {**constants, "UNIT": unit}, blocks, span)
 
 
 @functools.cache

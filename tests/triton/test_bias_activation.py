@@ -116,15 +116,24 @@ def test_blocks_of_rows_add_up_in_order(activation, monkeypatch):
     """Few large blocks, the last of them short, and a grid of two sides with programs to spare."""
     from bertkernels.kernels import bias_activation as kernel
     from bertkernels.kernels import launch
+    from bertkernels.kernels.row_plan import row_plan
 
     tensors = draw((1000, 6), torch.float32)
     want = run(*tensors, activation, "triton")
     monkeypatch.setattr(kernel, "MOST_BLOCKS", 3)
     monkeypatch.setattr(launch, "LARGEST_SIDE", 2)
-    kernel._plan.cache_clear()
+    row_plan.cache_clear()
     got = run(*tensors, activation, "triton")
-    plan = kernel._plan("bias_activation_bwd", torch.device("cpu"), torch.float32, tensors[0].shape, ((6,),) * 3)
-    kernel._plan.cache_clear()
+    plan = row_plan(
+        "bias_activation_bwd",
+        kernel.configuration,
+        torch.device("cpu"),
+        torch.float32,
+        tensors[0].shape,
+        ((6,),) * 3,
+        most_blocks=3,
+    )
+    row_plan.cache_clear()
     assert (plan.blocks, plan.span, plan.grid) == (3, 384, (2, 2))
     assert_same_bits(got[:2], want[:2])
     assert_within_budget(

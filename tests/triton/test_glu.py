@@ -82,15 +82,24 @@ def test_blocks_of_rows_add_up_in_order(monkeypatch):
     """Few large blocks, the last of them short, and a grid of two sides with programs to spare."""
     from bertkernels.kernels import glu as kernel
     from bertkernels.kernels import launch
+    from bertkernels.kernels.row_plan import row_plan
 
     tensors = draw((1000, 6), torch.float32)
     want = run(*tensors, "triton")
     monkeypatch.setattr(kernel, "MOST_BLOCKS", 3)
     monkeypatch.setattr(launch, "LARGEST_SIDE", 2)
-    kernel._plan.cache_clear()
+    row_plan.cache_clear()
     got = run(*tensors, "triton")
-    plan = kernel._plan("glu_bwd", torch.device("cpu"), torch.float32, tensors[0].shape, ((6,),) * 5)
-    kernel._plan.cache_clear()
+    plan = row_plan(
+        "glu_bwd",
+        kernel.configuration,
+        torch.device("cpu"),
+        torch.float32,
+        tensors[0].shape,
+        ((6,),) * 5,
+        most_blocks=3,
+    )
+    row_plan.cache_clear()
     assert (plan.blocks, plan.span, plan.grid) == (3, 384, (2, 2))
     assert_same_bits(got[:3], want[:3])
     names = "d_left_bias", "d_gate_bias"

@@ -131,21 +131,31 @@ def test_blocks_of_rows_add_up_in_order(width, monkeypatch):
     """Few large blocks, the last of them short, and a grid of two sides with programs to spare."""
     from bertkernels.kernels import launch
     from bertkernels.kernels import residual_norm as kernel
+    from bertkernels.kernels.row_plan import row_plan
 
     tensors = draw((37, width), torch.float32)
     want = run(*tensors, "triton", 0.3)
     monkeypatch.setattr(kernel, "MOST_BLOCKS", 3)
     monkeypatch.setattr(launch, "LARGEST_SIDE", 2)
-    kernel._plan.cache_clear()
+    row_plan.cache_clear()
     try:
         got = run(*tensors, "triton", 0.3)
-        plan = kernel._plan("residual_norm_bwd", torch.device("cpu"), torch.float32, (37, width), ((width,),) * 5)
+        plan = row_plan(
+            "residual_norm_bwd",
+            kernel.configuration,
+            torch.device("cpu"),
+            torch.float32,
+            (37, width),
+            ((width,),) * 5,
+            most_blocks=3,
+            whole_rows=True,
+        )
         assert (plan.blocks, plan.span, plan.grid) == (3, 16, (2, 2))
         assert_same_bits(got[:3], want[:3])
         check(tensors, "triton", "blocks", dropout_p=0.3)
         assert_same_bits(run(*tensors, "triton", 0.3), got)
     finally:
-        kernel._plan.cache_clear()
+        row_plan.cache_clear()
 
 
 def test_runs_are_bitwise_alike():
