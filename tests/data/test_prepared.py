@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from bertkernels.data.packing import PACKINGS, Packing
 from bertkernels.data.prepared import build as build_module
-from bertkernels.data.prepared import piece as piece_module
+from bertkernels.data.prepared import workers as workers_module
 from bertkernels.data.prepared.build import prepare
 from bertkernels.data.prepared.folder import FinishedPieces, open_prepared
 from bertkernels.data.prepared.summary import summary_lines
@@ -256,23 +256,25 @@ def test_no_text_leaves_no_examples(tmp_path, tokenizer):
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(text, tokenizer, tmp_path, monkeypatch):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    written = []
+    started = []
 
-    def full(path, *rest):
-        written.append(path)
-        if len(written) == 3:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-        return writer(path, *rest)
+    def start(*arguments):
+        started.append(start_worker(*arguments))
+        return started[-1]
 
-    writer = piece_module.ShardWriter
-    monkeypatch.setattr(piece_module, "ShardWriter", full)
-    try:
+    def fill_up(*arguments):
+        for number, counts in enumerate(prepare_pieces(*arguments)):
+            if number == 1:
+                resource.prlimit(started[0].pid, resource.RLIMIT_FSIZE, (1000, 1000))
+            yield counts
+
+    start_worker, prepare_pieces = workers_module._start, build_module.prepare_pieces
+    with monkeypatch.context() as patched:
+        patched.setattr(workers_module, "_start", start)
+        patched.setattr(build_module, "prepare_pieces", fill_up)
         with pytest.raises(OutputError, match="File too large.*run the same command again"):
             make(text, tokenizer, tmp_path / "made")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert len(FinishedPieces(tmp_path / "made").counts) == 2
+    assert len(FinishedPieces(tmp_path / "made").counts) >= 2
     make(text, tokenizer, tmp_path / "made")
     make(text, tokenizer, tmp_path / "whole")
     assert content(tmp_path / "made") == content(tmp_path / "whole")

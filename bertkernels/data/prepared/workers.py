@@ -1,4 +1,4 @@
-"""Prepares pieces of text in this process, or in several at once."""
+"""Prepares pieces of text in processes of their own, which have nothing but that on their hands."""
 
 import contextlib
 import json
@@ -12,8 +12,6 @@ from pathlib import Path
 
 import bertkernels
 from bertkernels.data.prepared.job import Job
-from bertkernels.data.prepared.piece import prepare_piece
-from bertkernels.data.sentence_encoder import SentenceEncoder
 from bertkernels.errors import InputError
 
 _JOB_FILE = "job.json"
@@ -25,26 +23,18 @@ def prepare_pieces(
 ) -> Iterator[tuple[int, dict[str, dict]]]:
     """(number, counts by split) of each piece, as they are done.
 
+    One process at a time is not this one: among all that a command has in memory, torch and transformers, the garbage
+    collector takes as long as the work.
+
     Raises InputError for bad text and OSError where shards cannot be written: for the first that cannot be done.
     """
-    if min(num_workers, len(numbers)) <= 1:
-        encoder = SentenceEncoder(job.tokenizer)
-        for number in numbers:
-            yield number, prepare_piece(job, number, encoder, folder, report)
-    else:
-        yield from _in_processes(job, numbers, folder, min(num_workers, len(numbers)), report)
-
-
-def _in_processes(
-    job: Job, numbers: list[int], folder: Path, count: int, report: Callable[[int], None]
-) -> Iterator[tuple[int, dict[str, dict]]]:
     job_file = folder / _JOB_FILE
     job_file.write_text(job.to_json(), encoding="utf-8")
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in numbers:
         todo.put(number)
     done: queue.SimpleQueue[tuple[int, str, object]] = queue.SimpleQueue()
-    workers = [_start(job_file, folder) for _ in range(count)]
+    workers = [_start(job_file, folder) for _ in range(min(num_workers, len(numbers)))]
     try:
         for worker in workers:
             threading.Thread(target=_serve, args=(worker, todo, done), daemon=True).start()
