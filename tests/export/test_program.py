@@ -29,7 +29,7 @@ SIZES = {
     "max_position_embeddings": 24,
     "initializer_range": 0.2,
 }
-OURS = (EncoderModel, EncoderForMaskedLM, EncoderForReplacedTokenDetection, EncoderForSequenceClassification)
+HEADS = (EncoderForMaskedLM, EncoderForReplacedTokenDetection, EncoderForSequenceClassification)
 SHAPES = ((1, 1), (2, 24), (5, 9))
 
 
@@ -83,10 +83,17 @@ def test_every_forward_op_has_a_decomposition():
     assert names == {op._schema.name.split("::")[1] for op in decomposition_table()}
 
 
-@pytest.mark.parametrize("kind", OURS)
 @pytest.mark.parametrize("padding", ["exact", "reference"])
-def test_our_models(kind, padding):
-    model = ours(kind, padding=padding, num_labels=3)
+def test_our_encoder(padding):
+    model = ours(padding=padding)
+    program = to_exported_program(model)
+    assert_nothing_of_ours(program)
+    assert_equal_to_the_model(program, model, patterns=("right", "any"))
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_our_heads(kind):
+    model = ours(kind, padding="exact", num_labels=3, plan="ffn")
     program = to_exported_program(model)
     assert_nothing_of_ours(program)
     assert_equal_to_the_model(program, model, patterns=("right", "any"))
@@ -97,16 +104,22 @@ def test_heads_of_our_classifier_and_pooler():
     assert_equal_to_the_model(to_exported_program(model), model)
 
 
-@pytest.mark.parametrize("unpad", [False, True])
-def test_patched_hugging_face_models(head, unpad, make_model):  # noqa: F811
+def test_patched_hugging_face_models(head, make_model):  # noqa: F811
     model = make_model(head, num_groups=2, embedding_size=16, num_hidden_layers=1)
-    bertkernels.patch(model, unpad=unpad)
+    bertkernels.patch(model, unpad=True)
     program = to_exported_program(model)
     assert_nothing_of_ours(program)
     choices = 2 if head == "ConvBertForMultipleChoice" else None
-    patterns = ("right", "any") if unpad else ("right",)
     shortest = (1, 1) if choices is None else (2, 2)
-    assert_equal_to_the_model(program, model, (shortest, (2, 40), (5, 9)), choices, patterns)
+    assert_equal_to_the_model(program, model, (shortest, (2, 40), (5, 9)), choices, ("right", "any"))
+
+
+def test_a_patched_hugging_face_model_that_keeps_padding(make_model):  # noqa: F811
+    model = make_model("ConvBertForTokenClassification", num_groups=2, embedding_size=16, num_hidden_layers=1)
+    bertkernels.patch(model)
+    program = to_exported_program(model)
+    assert_nothing_of_ours(program)
+    assert_equal_to_the_model(program, model, ((1, 1), (2, 40), (5, 9)))
 
 
 def test_a_program_can_be_trained_further():

@@ -185,8 +185,10 @@ def random_mask(batch, tokens):
     return mask
 
 
-@pytest.mark.parametrize("gradients", [False, True])
-@pytest.mark.parametrize("kind", ["exact", "reference", "unpadded Hugging Face"])
+@pytest.mark.parametrize(
+    ("kind", "gradients"),
+    [("exact", False), ("exact", True), ("reference", False), ("unpadded Hugging Face", True)],
+)
 def test_one_graph_for_all_sizes(kind, gradients, make_model, fresh_compiler):  # noqa: F811
     torch.manual_seed(0)
     if kind == "unpadded Hugging Face":

@@ -535,7 +535,7 @@ def test_random_sweep(device, impl):
 def test_lower_instruction_sets(isa):
     tests = "cpu and (test_against_fp64 or test_dropout_against_fp64)"
     arguments = ["-q", "-p", "no:cacheprovider", __file__, "-k", tests]
-    run_with_instruction_set("attention", isa, f"import pytest; raise SystemExit(pytest.main({arguments}))")
+    run_with_instruction_set("attention", isa, f"import pytest; assert pytest.main({arguments}) == 0")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)

@@ -31,11 +31,11 @@ def test_killed_workers_and_a_killed_command(command, flags, tmp_path):
     first.wait()
     command.wait_for(lambda: all(map(gone, workers)), 60)
 
-    output = command.ended(command.start())
+    output = command.ended(command.start(evaluations=14))  # not a setting of an evaluation: there is more to do
     search = LayerSearch(flags())
     evaluations = search.study.evaluations()
     complete = Counter(e.path for e in evaluations if e.state == COMPLETE)
-    assert set(complete.values()) == {1} and len(complete) == 12 + len(search.budget.compared)
+    assert set(complete.values()) == {1} and len(complete) == 14 + len(search.budget.compared)
     killed = [e.path for e in evaluations if e.state == FAILED and e.why == KILLED]
     assert path in killed and set(killed) <= set(complete)
     began = Counter(line[2] for line in command.said() if line[0] == "begins")

@@ -108,27 +108,35 @@ def test_a_full_disk_ends_with_one_sentence_and_the_last_checkpoint(tiny_pretrai
     assert pretrain(arguments, run).steps == 6
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_writes_a_checkpoint_and_the_resumed_run_equals_the_unbroken_one(
-    tiny_pretraining, losses, tmp_path, processes
-):
-    settings = {"max_steps": 14, "logging_steps": 5, "save_steps": 100, "gradient_accumulation_steps": 1}
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if processes == 2 else []
-    extra = {"ddp_backend": "gloo"} if processes == 2 else {}
+_UNTIL_STOPPED = {"max_steps": 14, "logging_steps": 5, "save_steps": 100, "gradient_accumulation_steps": 1}
 
-    arguments, run = tiny_pretraining(tmp_path / "whole", **settings)
-    process = _run(_PLAIN, _flags(arguments, run, **extra), tmp_path, launch)
+
+def _assert_stopped(process, folder, step, code):
+    assert process.returncode == code, process.stderr[-3000:]
+    assert f"step {step}: go on with --resume_from_checkpoint" in process.stdout
+    assert [path.name for path in checkpoints(folder)] == [f"checkpoint-{step}"]
+    assert not (folder / "model.safetensors").exists(), "an unfinished model is no result"
+
+
+def test_sigterm_writes_a_checkpoint(tiny_pretraining, tmp_path):
+    arguments, run = tiny_pretraining(tmp_path / "stopped", **_UNTIL_STOPPED)
+    process = _run(_TERMINATED, _flags(arguments, run), tmp_path)
+    _assert_stopped(process, tmp_path / "stopped", 9, EXIT_CODE)
+
+
+def test_two_processes_stop_at_one_step_and_the_resumed_run_equals_the_unbroken_one(tiny_pretraining, losses, tmp_path):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    arguments, run = tiny_pretraining(tmp_path / "whole", **_UNTIL_STOPPED)
+    process = _run(_PLAIN, _flags(arguments, run, ddp_backend="gloo"), tmp_path, launch)
     assert process.returncode == 0, process.stderr[-3000:]
 
-    arguments, run = tiny_pretraining(tmp_path / "stopped", **settings)
-    process = _run(_TERMINATED, _flags(arguments, run, **extra), tmp_path, launch)
-    assert process.returncode == (EXIT_CODE if processes == 1 else 1), process.stderr[-3000:]  # torchrun's own code
-    step = 9 if processes == 1 else 10  # the step after, which all processes know of
-    assert f"step {step}: go on with --resume_from_checkpoint" in process.stdout
-    assert [path.name for path in checkpoints(tmp_path / "stopped")] == [f"checkpoint-{step}"]
-    assert not (tmp_path / "stopped" / "model.safetensors").exists(), "an unfinished model is no result"
+    arguments, run = tiny_pretraining(tmp_path / "stopped", **_UNTIL_STOPPED)
+    process = _run(_TERMINATED, _flags(arguments, run, ddp_backend="gloo"), tmp_path, launch)
+    # the step after, which all processes know of; torchrun's own code
+    _assert_stopped(process, tmp_path / "stopped", 10, 1)
 
-    process = _run(_PLAIN, _flags(arguments, run, resume_from_checkpoint="last", **extra), tmp_path, launch)
+    again = _flags(arguments, run, resume_from_checkpoint="last", ddp_backend="gloo")
+    process = _run(_PLAIN, again, tmp_path, launch)
     assert process.returncode == 0, process.stderr[-3000:]
     assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
     assert [entry["step"] for entry in losses(tmp_path / "stopped")] == [5, 10]

@@ -11,16 +11,13 @@ from bertkernels.training.checkpoints import checkpoints, damage
 _STEPS = {"max_steps": 8, "logging_steps": 2, "save_steps": 4, "dataloader_drop_last": True}
 
 
-@pytest.mark.parametrize("optimizer", ["torch", "bert_adam"])
-def test_pretraining_saves_whole_models_and_resumes_exactly(
-    tiny_pretraining, two_processes, losses, tmp_path, optimizer
-):
+def test_pretraining_saves_whole_models_and_resumes_exactly(tiny_pretraining, two_processes, losses, tmp_path):
     arguments, _ = tiny_pretraining(tmp_path / "unused")
     settings = {
         **vars(arguments),
         **_STEPS,
         "per_device_train_batch_size": 4,
-        "optimizer": optimizer,
+        "optimizer": "bert_adam",  # torch's own is a simpler case
         "layerwise_lr_decay": 0.9,
     }
     two_processes("pretrain", {**settings, "output_dir": tmp_path / "plain"})
