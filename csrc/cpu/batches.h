@@ -39,9 +39,9 @@ inline Batch next_batch(const Sequences& sequences, std::int64_t sequence, std::
   return b;
 }
 
-// Calls run(batch, scratch) for all sequences (none of which has a length of its own) in batches of as many tokens as the
-// threads' caches have room for, and no less than a sequence; scratch holds `per_token` floats a token. False where there
-// is no memory, or run has none.
+// Calls run(batch, scratch) for all sequences (none of which has a length of its own) in batches of as many tokens as
+// the threads' caches have room for, and no less than a sequence; scratch holds `per_token` floats a token. False where
+// there is no memory, or run has none.
 template <typename Run>
 bool for_each_batch(const Sequences& sequences, std::int64_t per_token, int threads, Run run) {
   const std::int64_t most = threads * larger(kMostRows, kCacheFloats / per_token);
