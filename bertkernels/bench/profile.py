@@ -9,16 +9,20 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from .matrix_products import FEED_FORWARD, MIXED, Operands, products
+from .matrix_products import ATTENTION, FEED_FORWARD, MIXED, Operands, products
 
-MIXED_BLOCK, FEED_FORWARD_BLOCK = (f"{part} in one op" for part in (MIXED, FEED_FORWARD))
+ATTENTION_BLOCK, MIXED_BLOCK, FEED_FORWARD_BLOCK = (f"{part} in one op" for part in (ATTENTION, MIXED, FEED_FORWARD))
 PRODUCTS, MIXERS, EPILOGUES = "matrix products", "attention, convolution", "norms, activations"
 TRAINED_FEED_FORWARD = "feed-forward sub-layers with gradients, less the weights'"
 OTHERS, OUTSIDE = "other operators", "outside of operators"
-KINDS = (MIXED_BLOCK, FEED_FORWARD_BLOCK, TRAINED_FEED_FORWARD, PRODUCTS, MIXERS, EPILOGUES, OTHERS, OUTSIDE)
+KINDS = (
+    *(ATTENTION_BLOCK, MIXED_BLOCK, FEED_FORWARD_BLOCK, TRAINED_FEED_FORWARD),
+    *(PRODUCTS, MIXERS, EPILOGUES, OTHERS, OUTSIDE),
+)
 
 # How the names of operators begin, the first that fits; time counts for an operator less what others take within it.
 _KINDS = {
+    "bertkernels::attention_block": ATTENTION_BLOCK,  # before attention, whose name its own begins with
     "bertkernels::mixed_block": MIXED_BLOCK,
     "bertkernels::feed_forward_block": FEED_FORWARD_BLOCK,
     "bertkernels::feed_forward_training": TRAINED_FEED_FORWARD,  # products of the weights' gradients are within it

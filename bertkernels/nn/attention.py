@@ -5,7 +5,10 @@ from torch import nn
 
 from .. import ops
 from .layout import ALL_TOKENS, Layout
-from .linear import apply_linear
+from .linear import apply_linear, children
+from .whole_sublayer import attention_block
+
+_LAYERS = ("query", "key", "value", "output")  # as `ops.attention_block` has them
 
 
 class Attention(nn.Module):
@@ -43,6 +46,13 @@ class Attention(nn.Module):
             max_seqlen=layout.max_seqlen,
         )
         return apply_linear(self.output, context.flatten(-2))
+
+    def as_one_op(self, x: torch.Tensor, layout: Layout, norm: nn.Module, dropout: nn.Module) -> torch.Tensor | None:
+        """norm(x + dropout(self(x))) as one op, or None where modules must be called."""
+        if layout.lengths is not None or (self.training and self.dropout):
+            return None
+        layers, mask = children(self, *_LAYERS), layout.attention_mask if layout.cu_seqlens is None else None
+        return attention_block(layers, self.heads, norm, dropout, x, mask, layout.cu_seqlens)
 
     def attention_probs(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """The attention maps [B, H, T, T] that `forward` uses for x [B, T, C], before dropout. Padded form only."""

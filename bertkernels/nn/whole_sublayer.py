@@ -1,4 +1,5 @@
-"""Whole sub-layers as one op: on the CPU, where plain modules do just what the op does; `mixed_block` for inference.
+"""Whole sub-layers as one op: on the CPU, where plain modules do just what the op does; `attention_block` and
+`mixed_block` for inference.
 
 The functions here return None where they can't stand for the modules, which are then called one by one.
 """
@@ -73,6 +74,33 @@ def dynamic_conv_block(
     return ops.dynamic_conv_block(x, *tensors, heads, cu_seqlens=cu_seqlens, eps=norm.eps, dropout_p=p)
 
 
+def attention_block(
+    layers: Sequence[nn.Module],
+    heads: int,
+    norm: nn.Module,
+    dropout: nn.Module,
+    x: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+) -> torch.Tensor | None:
+    """norm(x + dropout(self-attention of x)), x [B, T, C] or packed [total, C].
+
+    Args:
+        layers: as `bertkernels.ops.attention_block` has them. heads, cu_seqlens: likewise.
+        attention_mask: bool or additive, broadcastable to [B, H, T, T].
+    """
+    if not all(type(layer) in PLAIN for layer in layers) or not _is_by_key(attention_mask, x):
+        return None
+    if not _infers("attention_block", x, norm, dropout, *layers):
+        return None
+    weights, biases = zip(*map(weight_and_bias, layers), strict=True)
+    if not _are_there(*weights, *biases):
+        return None
+    tensors = (list(weights), list(biases), *weight_and_bias(norm))
+    key_bias = key_bias_of(attention_mask, x)
+    return ops.attention_block(x, *tensors, heads, key_bias=key_bias, cu_seqlens=cu_seqlens, eps=norm.eps)
+
+
 def mixed_block(
     layers: Sequence[nn.Module],
     weights: Sequence[torch.Tensor | None],
@@ -95,15 +123,16 @@ def mixed_block(
     """
     if not _infers("mixed_block", x, norm, dropout, *layers):
         return None
-    if not _are_there(*weights, *biases):
+    if not _are_there(*weights, *biases) or not _is_by_key(attention_mask, x):
         return None
-    key_bias = None
-    if attention_mask is not None:
-        if attention_mask.dim() != 4 or attention_mask.shape[1:3] != (1, 1):
-            return None
-        key_bias = key_bias_of(attention_mask, x)
     tensors = (depthwise_weight, list(weights), list(biases), *weight_and_bias(norm))
+    key_bias = key_bias_of(attention_mask, x)
     return ops.mixed_block(x, *tensors, heads, key_bias=key_bias, cu_seqlens=cu_seqlens, eps=norm.eps)
+
+
+def _is_by_key(mask: torch.Tensor | None, x: torch.Tensor) -> bool:
+    """Whether there is no mask, or one number for each key."""
+    return mask is None or (mask.dim() == 4 and mask.shape[1:] == (1, 1, x.shape[1]))
 
 
 def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *layers: nn.Module) -> bool:

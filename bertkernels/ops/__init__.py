@@ -1,6 +1,7 @@
 """Fused operations, each a registered torch op with autograd: one module an op, named as the op."""
 
 from .attention import attention
+from .attention_block import attention_block
 from .bias_activation import bias_activation
 from .depthwise_conv import depthwise_conv
 from .dispatch import can_run, use
@@ -20,6 +21,7 @@ from . import flops  # noqa: F401  isort: skip  (registers formulas of the ops a
 
 __all__ = [
     "attention",
+    "attention_block",
     "bias_activation",
     "can_run",
     "depthwise_conv",

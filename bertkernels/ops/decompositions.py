@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from .attention import attention_op, attention_reference
+from .attention_block import attention_block_op, attention_block_reference
 from .bias_activation import bias_activation_op, bias_activation_reference
 from .depthwise_conv import depthwise_conv_op, depthwise_conv_reference
 from .dynamic_conv_block import LAYERS as DYNAMIC_CONV_LAYERS
@@ -31,6 +32,7 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
     """Each forward op with a function that takes its arguments and returns as many results."""
     table = {
         attention_op: _attention,
+        attention_block_op: _attention_block,
         bias_activation_op: _bias_activation,
         depthwise_conv_op: _depthwise_conv,
         dynamic_conv_block_op: _dynamic_conv_block,
@@ -54,6 +56,11 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
 def _attention(*arguments):
     *inputs, _ = arguments
     return attention_reference(*inputs)
+
+
+def _attention_block(*arguments):
+    *inputs, _ = arguments
+    return attention_block_reference(*inputs)
 
 
 def _bias_activation(x, bias, activation, impl):

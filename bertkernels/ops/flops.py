@@ -68,6 +68,13 @@ def attention_backward(grad: Shape, query: Shape, key: Shape, value: Shape, *_, 
     return attention(query, key, value) // 2 * 5
 
 
+@register_flop_formula(_ops.attention_block)
+def attention_block(x: Shape, weights: list[Shape], biases, norm, norm_bias, heads: int, *_, **__) -> int:
+    """Of packed sequences no shape tells the lengths: counted as one sequence, an upper bound."""
+    head = (*x[:-1], heads, weights[0][0] // heads)
+    return 2 * prod(x[:-1]) * sum(map(prod, weights)) + attention(head, head, head)
+
+
 @register_flop_formula(_ops.mixed_attention)
 def mixed_attention(query: Shape, key: Shape, value: Shape, conv_values: Shape, conv_logits: Shape, *_, **__) -> int:
     return attention(query, key, value) + light_conv(conv_values, conv_logits)

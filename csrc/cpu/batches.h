@@ -8,12 +8,15 @@
 #include "../operand.h"
 #include "../sequences.h"
 #include "integers.h"
+#include "product.h"
 #include "scratch.h"
 #include "work.h"
 
 namespace bertkernels {
 namespace BERTKERNELS_ISA {
 namespace {
+
+constexpr std::int64_t kCacheFloats = 1 << 19;  // what a thread's share of the buffers may take: two megabytes
 
 // Consecutive sequences that are computed together, of n tokens in all.
 struct Batch {
@@ -36,10 +39,12 @@ inline Batch next_batch(const Sequences& sequences, std::int64_t sequence, std::
   return b;
 }
 
-// Calls run(batch, scratch) for all sequences (none of which has a length of its own) in batches of about `most` tokens
-// and no less than a sequence; scratch holds `per_token` floats a token. False where there is no memory, or run has none.
+// Calls run(batch, scratch) for all sequences (none of which has a length of its own) in batches of as many tokens as
+// the threads' caches have room for, and no less than a sequence; scratch holds `per_token` floats a token. False where
+// there is no memory, or run has none.
 template <typename Run>
-bool for_each_batch(const Sequences& sequences, std::int64_t most, std::int64_t per_token, Run run) {
+bool for_each_batch(const Sequences& sequences, std::int64_t per_token, int threads, Run run) {
+  const std::int64_t most = threads * larger(kMostRows, kCacheFloats / per_token);
   const std::int64_t total = sequences.cu_seqlens != nullptr ? sequences.tokens : sequences.batches * sequences.tokens;
   const std::int64_t batches = ceil_div(total, most);
   bool enough = true;

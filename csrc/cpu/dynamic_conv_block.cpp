@@ -18,8 +18,6 @@ namespace bertkernels {
 namespace BERTKERNELS_ISA {
 namespace {
 
-constexpr std::int64_t kCacheFloats = 1 << 19;  // what a thread's share of the buffers may take: two megabytes
-
 inline std::int64_t inner(const DynamicConvBlock& call) { return call.heads * call.width; }
 
 // A row of any of the matrices.
@@ -276,8 +274,7 @@ bool backward_batch(const DynamicConvBlockBackward& call, const Steps& b, const 
 }  // namespace
 
 bool dynamic_conv_block_forward(const DynamicConvBlock& call, int threads) {
-  const std::int64_t per_token = Steps::per_token(call), share = larger(kMostRows, kCacheFloats / per_token);
-  return for_each_batch(call.sequences, share * threads, per_token, [&](const Batch& batch, float* scratch) {
+  return for_each_batch(call.sequences, Steps::per_token(call), threads, [&](const Batch& batch, float* scratch) {
     return forward_batch(call, Steps(call, batch, scratch), threads);
   });
 }
@@ -288,9 +285,9 @@ bool dynamic_conv_block_backward(const DynamicConvBlockBackward& call, int threa
   if (partial == nullptr) return false;
   for (std::int64_t i = 0; i < size; ++i) call.d_vectors[i] = 0;
   const Vectors vectors(call.block, partial);
-  const std::int64_t per_token = Gradients::per_token(call.block), share = larger(kMostRows, kCacheFloats / per_token);
+  const std::int64_t per_token = Gradients::per_token(call.block);
   const bool enough =
-      for_each_batch(call.block.sequences, share * threads, per_token, [&](const Batch& batch, float* scratch) {
+      for_each_batch(call.block.sequences, per_token, threads, [&](const Batch& batch, float* scratch) {
         const Steps steps(call.block, batch, nullptr);
         const bool done = backward_batch(call, steps, Gradients(call.block, batch.n, scratch), vectors, threads);
         for (std::int64_t i = 0; i < size; ++i) call.d_vectors[i] += partial[i];

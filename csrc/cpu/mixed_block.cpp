@@ -3,7 +3,7 @@
 // are too short for them. Only attention and the convolutions know where a sequence ends.
 #include "mixed_block.h"
 
-#include "attention.h"
+#include "attend.h"
 #include "batches.h"
 #include "closing_norm.h"
 #include "depthwise_conv.h"
@@ -13,8 +13,6 @@
 namespace bertkernels {
 namespace BERTKERNELS_ISA {
 namespace {
-
-constexpr std::int64_t kCacheFloats = 1 << 19;  // what a thread's share of the buffers may take: two megabytes
 
 // A batch, and where its steps put their results.
 struct Steps : Batch {
@@ -51,24 +49,6 @@ bool spans(const MixedBlock& call, const float* x, const Steps& b, int threads) 
   return depthwise_conv_forward(step, threads);
 }
 
-bool attend(const MixedBlock& call, const Steps& b, int threads) {
-  const std::int64_t width = call.heads * call.width;
-  AttentionForward step;
-  step.shape.sequences = b.layout;
-  step.shape.heads = call.heads;
-  step.shape.width = call.width;
-  step.shape.scale = call.scale;
-  step.query = rows_of(b, b.query, width, call.width);
-  step.key = rows_of(b, b.key, width, call.width);
-  step.value = rows_of(b, b.value, width, call.width);
-  if (call.key_bias.data != nullptr) {
-    step.key_bias = {static_cast<float*>(call.key_bias.data) + b.first * call.key_bias.stride, call.key_bias.stride};
-  }
-  step.out = rows_of(b, b.context, 2 * width, call.width);
-  step.lse = b.small;
-  return attention_forward(step, threads);
-}
-
 bool convolve(const MixedBlock& call, const Steps& b, int threads) {
   const std::int64_t width = call.heads * call.width;
   LightConvForward step;
@@ -101,7 +81,8 @@ bool run_batch(const MixedBlock& call, const Steps& b, int threads) {
     }
   });
   multiply(call.gemm, {call.kernel, 1, width, logits, pointwise, 2 * width, b.logits, logits}, n, threads);
-  enough = attend(call, b, threads) && convolve(call, b, threads) && enough;
+  enough = attend(call, b, b.query, b.key, b.value, b.context, 2 * width, b.small, threads) &&
+           convolve(call, b, threads) && enough;
   multiply(call.gemm, {call.output, 1, 2 * width, C, b.context, 2 * width, b.span, C}, n, threads);
   return closing_norm(call.norm, n, C, b.span, x, stride, out, call.out.stride, b.small, threads) && enough;
 }
@@ -109,8 +90,7 @@ bool run_batch(const MixedBlock& call, const Steps& b, int threads) {
 }  // namespace
 
 bool mixed_block_forward(const MixedBlock& call, int threads) {
-  const std::int64_t per_token = Steps::per_token(call), share = larger(kMostRows, kCacheFloats / per_token);
-  return for_each_batch(call.sequences, share * threads, per_token, [&](const Batch& batch, float* scratch) {
+  return for_each_batch(call.sequences, Steps::per_token(call), threads, [&](const Batch& batch, float* scratch) {
     return run_batch(call, Steps(call, batch, scratch), threads);
   });
 }

@@ -5,13 +5,15 @@ import torch
 from torch import nn
 
 from bertkernels import ops
-from bertkernels.nn import ALL_TOKENS, DynamicConv, FeedForward, Layout, MixedAttention, PostNorm
+from bertkernels.nn import ALL_TOKENS, Attention, DynamicConv, FeedForward, Layout, MixedAttention, PostNorm
 from bertkernels.nn.residual import apply_residual_norm
 
 pytestmark = pytest.mark.skipif(
     not ops.can_run("mixed_block", "cpu", "cpu")[0], reason=ops.can_run("mixed_block", "cpu", "cpu")[1] or "it can run"
 )
 FUNCTIONS = {
+    "attention": lambda: Attention(32, heads=4, dropout=0.1),
+    "narrow attention": lambda: Attention(32, heads=3, head_size=7, dropout=0.1),
     "mixed": lambda: MixedAttention(32, heads=2, kernel_size=5, dropout=0.1),
     "dynamic_conv": lambda: DynamicConv(32, heads=4, kernel_size=5),
     "dynamic_conv, even kernel": lambda: DynamicConv(32, heads=3, head_size=7, kernel_size=4),
@@ -30,7 +32,7 @@ def sublayer(request):
 def called(monkeypatch):
     """Names of the ops that ran as a block."""
     names = []
-    for name in ("mixed_block", "feed_forward_block", "dynamic_conv_block"):
+    for name in ("attention_block", "mixed_block", "feed_forward_block", "dynamic_conv_block"):
         run = getattr(ops, name)
         monkeypatch.setattr(ops, name, lambda *a, _run=run, _name=name, **k: names.append(_name) or _run(*a, **k))
     return names
@@ -59,8 +61,21 @@ def test_same_as_its_parts(sublayer, called, name):
     x = torch.randn(20, 32) if name == "packed" else torch.randn(3, 20, 32)
     got, want = both(sublayer, x, LAYOUTS[name])
     torch.testing.assert_close(got, want, atol=3e-6, rtol=3e-6)
-    in_parts = name == "lengths" and isinstance(sublayer.function, (MixedAttention, DynamicConv))
+    in_parts = name == "lengths" and not isinstance(sublayer.function, FeedForward)
     assert len(called) == (0 if in_parts else 1)
+
+
+def test_a_mask_of_pairs_and_dropout_on_probabilities_are_for_the_parts(called):
+    torch.manual_seed(0)
+    sublayer, x = PostNorm(Attention(32, heads=4, dropout=0.5), 32), torch.randn(3, 20, 32)
+    causal = Layout(attention_mask=torch.ones(20, 20, dtype=torch.bool).tril()[None, None])
+    got, want = both(sublayer.eval(), x, causal)
+    assert torch.equal(got, want) and not called
+    with torch.no_grad():
+        sublayer.train()
+        assert not torch.equal(sublayer(x), sublayer(x)) and not called
+        sublayer.function.dropout = 0.0
+        assert torch.equal(sublayer(x), sublayer(x)) and called == ["attention_block"] * 2
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -77,8 +92,8 @@ def test_gradients_and_dropout_are_those_of_its_parts(sublayer, called, training
         results.append((out, *torch.autograd.grad(out, [x, *sublayer.parameters()], grad)))
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want, atol=2e-5, rtol=2e-5)
-    differentiated = {FeedForward: ["feed_forward_block"], DynamicConv: ["dynamic_conv_block"], MixedAttention: []}
-    assert called == differentiated[type(sublayer.function)]
+    differentiated = {FeedForward: ["feed_forward_block"], DynamicConv: ["dynamic_conv_block"]}
+    assert called == differentiated.get(type(sublayer.function), [])
 
 
 def test_other_dtypes_compose(sublayer, called):
@@ -122,7 +137,7 @@ def test_whatever_stands_in_a_modules_place_takes_effect(sublayer, called):
             assert seen, f"a hook on {name} was passed over"
         handle.remove()
     assert called == []
-    first = {FeedForward: "up", DynamicConv: "pointwise", MixedAttention: "key"}[type(sublayer.function)]
+    first = {FeedForward: "up", DynamicConv: "pointwise"}.get(type(sublayer.function), "key")
     inner = getattr(sublayer.function, first)
 
     class Doubled(nn.Module):

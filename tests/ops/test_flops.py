@@ -48,6 +48,18 @@ def test_gradients_count_twice():
     assert operations(lambda: ops.depthwise_conv(x[None], filters).sum().backward()) == 3 * 2 * x.numel() * 5
 
 
+def test_an_attention_block_counts_as_its_parts():
+    x, shapes = torch.randn(2, 11, 20), (*((24, 20),) * 3, (20, 24))
+    weights, biases, norm = (
+        [torch.randn(shape) for shape in shapes],
+        [torch.randn(o) for o, _ in shapes],
+        torch.ones(20),
+    )
+    heads = torch.randn(2, 11, 3, 8)
+    inner = operations(lambda: ops.attention(heads, heads, heads))
+    assert operations(lambda: ops.attention_block(x, weights, biases, norm, norm, 3)) == 2 * 22 * 4 * 24 * 20 + inner
+
+
 def test_attention_counts_as_torchs():
     query, key, value = (torch.randn(2, 11, 3, 8, requires_grad=True) for _ in range(3))
 

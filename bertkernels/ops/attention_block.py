@@ -1,0 +1,151 @@
+"""`attention_block`: a whole self-attention sub-layer, residual connection and norm included, for inference."""
+
+import torch
+
+from . import blas, checks, dispatch, extension, registry
+from .attention import attention_reference
+from .bias_activation import as_matrix
+from .linear import linear_reference
+from .residual_norm import residual_norm_reference
+
+Layers = list[torch.Tensor]
+
+LAYERS = ("query", "key", "value", "output")
+_NAMES = tuple((f"{name}'s weight", f"{name}'s bias") for name in LAYERS)
+
+
+def attention_block(
+    x: torch.Tensor,
+    weights: Layers,
+    biases: Layers,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    heads: int,
+    *,
+    key_bias: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    eps: float = 1e-12,
+    impl: str | None = None,
+) -> torch.Tensor:
+    """LayerNorm(x + output(attention(query(x), key(x), value(x)))) (Vaswani et al. 2017, §3.1-3.2).
+
+    On the CPU a few sequences at a time go through all of it, so that what lies between stays in the threads' caches.
+    It computes no gradients: training composes `linear`, `attention` and `residual_norm`.
+
+    Args:
+        x: [B, T, C], or packed [total, C], with a contiguous last dimension.
+        weights, biases: of the four `LAYERS` in their order, as `torch.nn.Linear` has them: the first three C → H·D,
+            output H·D → C. All of x's dtype and device, last dimension contiguous.
+        norm_weight, norm_bias: [C].
+        heads: H.
+        key_bias: [B, T], padded form only: added to all scores of a key, such as -inf at padding. A sequence whose keys
+            are all at -inf attends nothing: its attention is zero.
+        cu_seqlens: int32 [B + 1], packed form: sequence b is tokens cu_seqlens[b] to cu_seqlens[b + 1] - 1.
+        eps: of the LayerNorm.
+        impl: "cpu" (float32 only, with MKL) or "reference"; None takes the best that can run.
+
+    Returns:
+        x's shape, contiguous, of x's dtype. Sums are in fp32 (fp64 for fp64).
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes, devices, strides, or contents of `cu_seqlens` do not fit.
+        RuntimeError: gradients would be wanted, or `impl` asks for an implementation that cannot run here.
+    """
+    op = "attention_block"
+    checks.tensor(op, "x", x, (2, 3), "[B, T, C] or packed [total, C]")
+    checks.sequences(op, "x", x, None, cu_seqlens, padded_rank=3)
+    _check_layers(op, x, weights, biases, heads)
+    checks.vector(op, "norm_weight", norm_weight, x.shape[-1], x)
+    checks.vector(op, "norm_bias", norm_bias, x.shape[-1], x)
+    if key_bias is not None:
+        if cu_seqlens is not None:
+            raise ValueError(f"{op}: key_bias goes with the padded form; packed sequences need none")
+        checks.companion(op, "key_bias", key_bias, x.shape[:2], "[B, T]", "x", x)
+    checks.no_gradients(op, x, *weights, *biases, norm_weight, norm_bias)
+    arguments = (x, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps)
+    return attention_block_op(*arguments, dispatch.requested(impl))
+
+
+def _check_layers(op: str, x: torch.Tensor, weights: Layers, biases: Layers, heads: int) -> None:
+    if len(weights) != len(LAYERS) or len(biases) != len(LAYERS):
+        raise ValueError(f"{op}: weights and biases must be those of {', '.join(LAYERS)}")
+    checks.tensor(op, "query's weight", weights[0], 2, "[O, I]")
+    channels, width = x.shape[-1], weights[0].shape[0]  # C, H·D
+    if heads < 1 or width % heads or width == 0:
+        raise ValueError(f"{op}: query's {width} channels must be H·D with H = {heads} heads")
+    shapes = (*((width, channels),) * 3, (channels, width))
+    for (weight_name, bias_name), weight, bias, shape in zip(_NAMES, weights, biases, shapes, strict=True):
+        checks.companion(op, weight_name, weight, shape, "[O, I]", "x", x)
+        checks.companion(op, bias_name, bias, shape[:1], "one number a channel", "x", x)
+
+
+def attention_block_reference(
+    x: torch.Tensor,
+    weights: Layers,
+    biases: Layers,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    heads: int,
+    key_bias: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    eps: float = 1e-12,
+) -> torch.Tensor:
+    """The specification of `attention_block`, in plain torch operations; in fp32 or fp64 throughout."""
+    checks.sequence_values("attention_block", x.shape[-2], None, cu_seqlens)
+    wide_x = x.to(torch.promote_types(x.dtype, torch.float32))
+    *projections, output = (
+        (weight.to(wide_x.dtype), bias.to(wide_x.dtype)) for weight, bias in zip(weights, biases, strict=True)
+    )
+    projected = [linear_reference(wide_x, *layer).unflatten(-1, (heads, -1)) for layer in projections]  # [B, T, H, D]
+    bias = None if key_bias is None else key_bias.to(wide_x.dtype)
+    context, _ = attention_reference(*projected, bias, None, cu_seqlens)
+    result = linear_reference(context.flatten(-2), *output)
+    return residual_norm_reference(result, wide_x, norm_weight, norm_bias, eps=eps).to(x.dtype)
+
+
+# -- the registered op -------------------------------------------------------------------------------------------------
+
+
+def _forward(x, *rest):
+    *_, impl = rest
+    name = blas.implementation(launch, x, impl)
+    if x.numel() == 0:
+        return x.new_empty(x.shape)
+    return launch.functions[name](x, *rest[:-1])
+
+
+def _forward_fake(x, *_):
+    return x.new_empty(x.shape)
+
+
+def _cpu(x, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps):
+    out = extension.empty_like(x)
+    rows, weights = blas.rows(as_matrix(x)), [blas.rows(weight) for weight in weights]  # [B·T, C]
+    batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
+    width = weights[0].shape[0] // heads
+    starts = None if cu_seqlens is None else cu_seqlens.contiguous()
+    extension.C.attention_block_forward_cpu(
+        (batches, tokens, x.shape[-1], heads, width, 0 if starts is None else starts.data_ptr(), width**-0.5),
+        extension.operand(rows),
+        (0, 0) if key_bias is None else extension.operand(key_bias),
+        tuple(map(blas.layer, weights, biases)),
+        (norm_weight.data_ptr(), norm_bias.data_ptr(), eps),
+        extension.operand(as_matrix(out)),
+        blas.sgemm()[0],
+        torch.get_num_threads(),
+    )
+    return out
+
+
+launch = dispatch.Launchers(
+    "attention_block", {"cpu": _cpu, "reference": attention_block_reference}, needs={"cpu": lambda: blas.sgemm()[1]}
+)
+
+attention_block_op = registry.register(
+    "attention_block",
+    "(Tensor x, Tensor[] weights, Tensor[] biases, Tensor norm_weight, Tensor norm_bias, int heads, Tensor? key_bias, "
+    "Tensor? cu_seqlens, float eps, str impl) -> Tensor",
+    _forward,
+    _forward_fake,
+    autocast=False,
+)
