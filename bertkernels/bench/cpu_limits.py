@@ -9,7 +9,7 @@ from .encoder import PATCHED, PATCHED_FLOAT32, PRODUCTS
 from .limits import OURS, Limit, growth_slope, memory_over, memory_ratio, time_ratio
 from .op_bench import COPY, HUGGING_FACE, HUGGING_FACE_COMPILED
 from .padded_batch import LENGTHS, UNPADDED, padded_case
-from .select import GROWN, HALF, MEMORY_SHAPE, MOST_TOKENS, SHAPES, SIZES
+from .select import GROWN, HALF, MAIN_SIZES, MEMORY_SHAPE, MOST_TOKENS, SHAPES, SIZES
 
 _SHAPES = SHAPES["cpu"]
 
@@ -39,6 +39,12 @@ def _convolutions() -> Iterator[Limit]:
             yield at_least(forward, 40, HUGGING_FACE_COMPILED, OURS)
             yield at_least(both, 40, HUGGING_FACE, OURS)
             yield at_least(Case("depthwise_conv", size, *shape, FORWARD), 4, HUGGING_FACE, OURS)
+
+
+def _dynamic_convolution() -> Iterator[Limit]:
+    """LV-BERT's sub-layer beside plain torch with Hugging Face's unfold."""
+    for size in MAIN_SIZES:
+        yield _at_least("Dynamic convolution", Case("dynamic_conv", size, *_SHAPES[0], BOTH), 3, HUGGING_FACE, OURS)
 
 
 def _inference() -> Iterator[Limit]:
@@ -86,4 +92,4 @@ def _growth() -> Iterator[Limit]:
         yield limit(f"`{op}`: peak memory ÷ that of K·T·C numbers", case, 1, figure=memory_over(OURS, unfolded))
 
 
-LIMITS = (*_convolutions(), *_inference(), *_training(), *_real_lengths(), *_growth())
+LIMITS = (*_convolutions(), *_dynamic_convolution(), *_inference(), *_training(), *_real_lengths(), *_growth())
