@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig
+from datasets import Dataset
+from transformers import BertConfig, TrainerCallback
 
 from bertkernels.cli.main import main
 from bertkernels.errors import InputError
@@ -16,7 +17,10 @@ from bertkernels.models.heads import EncoderForSequenceClassification
 from bertkernels.models.module_map import parse_module_map
 from bertkernels.models.replacing import ReplacingEncoder
 from bertkernels.models.successor import build_successor, replace_modules
+from bertkernels.training.theseus.arguments import TheseusArguments, TheseusRunArguments
+from bertkernels.training.theseus.models import Predecessor, build_pair
 from bertkernels.training.theseus.rates import ConstantRate, LinearRate
+from bertkernels.training.theseus.trainer import TheseusSettings, TheseusTrainer
 
 TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3  # of a gradient's norm
@@ -170,3 +174,76 @@ def test_the_converted_checkpoint_is_the_successor(case, tmp_path):
     logits = model(**case.inputs()).logits
     torch.testing.assert_close(logits, torch.from_numpy(case.arrays["eval_successor/logits"]), atol=TOLERANCE, rtol=0)
     assert not isinstance(model.model.encoder, ReplacingEncoder)
+
+
+class _Recorder(TrainerCallback):
+    """Keeps what the trainer had after each step, and stops after the last that was recorded."""
+
+    def __init__(self, steps):
+        self.steps, self.weights, self.rates = steps, [], []
+
+    def on_step_begin(self, args, state, control, lr_scheduler=None, **kwargs):
+        self.rates.append(lr_scheduler.get_last_lr()[0])
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.weights.append({name: weight.detach().clone() for name, weight in model.state_dict().items()})
+        control.should_training_stop = state.global_step == self.steps
+
+
+@pytest.mark.recordings("theseus/train_*steps_*.npz")
+def test_recorded_steps(recording, tmp_path, monkeypatch):
+    """Clipping over all gradients, zero gradients of modules that a batch leaves out, frozen everything else."""
+    case = Case(recording, tmp_path / "checkpoint", prefix="sd0/")
+    arrays, settings = case.arrays, case.meta
+    steps = sum(name.startswith("loss") for name in arrays)
+    arguments = TheseusArguments(clip="original", replacing_rate=settings["linear_base"])
+    pair = build_pair(Predecessor(case.predecessor, convert_huggingface(case.folder).model), None, arguments)
+    before = {name: weight.clone() for name, weight in pair.model.state_dict().items()}
+    rate = LinearRate(settings["linear_base"], settings["linear_k"])
+    assert [float(np.float32(rate(step))) for step in range(steps)] == pytest.approx(
+        [float(arrays[f"rate_used{step + 1}"]) for step in range(steps)], abs=0
+    )
+    monkeypatch.setattr(
+        "bertkernels.training.theseus.trainer.draw_gates",
+        lambda seed, step, *_: tuple(bool(draw) for draw in arrays[f"draws{step + 1}"]),
+    )
+    run = TheseusRunArguments(
+        output_dir=str(tmp_path / "run"),
+        max_steps=settings["total"],
+        learning_rate=settings["lr"],
+        warmup_steps=settings["warmup"],
+        weight_decay=settings["weight_decay"],
+        adam_epsilon=settings["eps"],
+        max_grad_norm=settings["max_grad_norm"],
+        per_device_train_batch_size=len(arrays["in/labels"]),
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    recorder = _Recorder(steps)
+    trainer = TheseusTrainer(
+        pair=pair,
+        settings=TheseusSettings(rate, clip="original"),
+        args=run,
+        task=None,
+        train_dataset=Dataset.from_dict({name: value.tolist() for name, value in case.inputs().items()}),
+        evaluation={},
+        callbacks=[recorder],
+    )
+    trainer.train()
+
+    np.testing.assert_allclose(recorder.rates[:steps], [arrays[f"lr_used{step + 1}"] for step in range(steps)])
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    names = model_names("bert", "classifier", pair.model.config)
+    for step, (weights, entry) in enumerate(zip(recorder.weights, logged, strict=True), 1):
+        assert entry["loss"] == pytest.approx(float(arrays[f"loss{step}"]), abs=TOLERANCE)
+        assert entry["grad_norm"] == pytest.approx(float(arrays[f"grad_norm_all{step}"]), rel=GRADIENT_TOLERANCE)
+        for name, weight in weights.items():
+            if name not in pair.trained:
+                assert torch.equal(weight, before[name]), name
+            elif not name.endswith("key.bias"):  # whose gradients are rounding errors, which Adam makes steps of
+                layer = names[name].name.removeprefix("bert.encoder.layer.")
+                wanted = torch.from_numpy(arrays[f"scc_layer{step}/{layer}"])
+                torch.testing.assert_close(weight, wanted, atol=TOLERANCE, rtol=0, msg=f"{name} after step {step}")
