@@ -210,6 +210,7 @@ def test_recorded_steps(recording, tmp_path, monkeypatch):
     run = TheseusRunArguments(
         output_dir=str(tmp_path / "run"),
         max_steps=settings["total"],
+        optimizer="early_adamw",
         learning_rate=settings["lr"],
         warmup_steps=settings["warmup"],
         weight_decay=settings["weight_decay"],

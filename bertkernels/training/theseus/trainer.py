@@ -75,7 +75,9 @@ class TheseusTrainer(FinetuningTrainer):
         finally:
             self.encoder.gates = None
         counts = {"passes": 1.0, "replacing_rate": rate, "replaced": self._gates}
-        self._sums.add({name: torch.tensor(value, dtype=torch.float64, device=loss.device) for name, value in counts.items()})
+        self._sums.add(
+            {name: torch.tensor(value, dtype=torch.float64, device=loss.device) for name, value in counts.items()}
+        )
         return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -31,10 +31,8 @@ class Watch(TrainerCallback):
     def __init__(self):
         self.gradients, self.state = [], 0
 
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+    def on_optimizer_step(self, args, state, control, model=None, optimizer=None, **kwargs):
         self.gradients.append({name for name, weight in model.named_parameters() if weight.grad is not None})
-
-    def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
         self.state = sum(x.numel() for s in optimizer.state.values() for x in s.values() if torch.is_tensor(x))
 
 
@@ -184,6 +182,7 @@ def test_result_predicts_reports_and_loads_in_stock_tools(compression, bert, fil
     assert not any("scc" in name or ".2." in name for name in weights_of(folder / "huggingface"))
 
     flags = ["--model_name_or_path", str(folder), "--test_file", files["validation_file"], "--use_cpu"]
+    flags += ["--max_seq_length", "16"]
     assert main(["predict", *flags, "--output_dir", str(tmp_path / "predictions"), "--disable_tqdm"]) == 0
     assert (tmp_path / "predictions").is_dir()
 
