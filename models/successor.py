@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from bertkernels.errors import InputError
 
 from .configuration import EncoderConfig
-from .encoder import Block
+from .encoder import Block, Encoder, EncoderModel
 from .module_map import ModuleMap
 from .plan import BlockSpec, Plan
 from .replacing import ReplacingEncoder
@@ -17,6 +17,7 @@ FIRST, EVERY, FRESH = "first", "every", "fresh"
 INITIALISATIONS = (FIRST, EVERY, FRESH)
 # what sub-layers of one plan depend on beside it
 _SIZES = ("hidden_size", "num_attention_heads", "intermediate_size", "conv_kernel_size", "head_ratio", "hidden_act")
+_BLOCKS = "model.encoder."
 
 
 @dataclass
@@ -38,7 +39,8 @@ def build_successor(
         module_map: of its blocks.
         plan: an equal number of blocks for each module; None: one a module, of the kind that `init` copies.
         init: "first": block i is a copy of the predecessor's block i, as in the released code. "every": of the last
-            blocks of the module that it stands for. "fresh": random weights, by torch's generator. A model: its blocks.
+            blocks of the module that it stands for. "fresh": random weights, by torch's generator. A model, with or
+            without a head: its blocks.
             Sub-layers that the block to copy does not have, for the plan has another kind, are fresh.
 
     Raises:
@@ -48,6 +50,7 @@ def build_successor(
     given = init if isinstance(init, PreTrainedModel) else None
     if given is not None:
         _check_sizes(config, given.config)
+        blocks = _encoder(given).blocks
         if plan is not None and plan != given.config.parsed_plan:
             raise InputError(f'the given successor has the plan "{given.config.plan}", not "{plan}"')
         plan = given.config.parsed_plan
@@ -60,14 +63,13 @@ def build_successor(
             f'the plan "{plan}" has {_blocks(len(after))}, which {len(module_map)} modules can\'t share equally'
         )
     model = type(predecessor)(EncoderConfig(**config.to_dict() | {"plan": str(plan)}))
-    outside = {
-        name: weight for name, weight in predecessor.state_dict().items() if not name.startswith("model.encoder.")
-    }
-    model.load_state_dict(outside, strict=False)
+    inside = {name: weight for name, weight in model.state_dict().items() if name.startswith(_BLOCKS)}
+    outside = {name: weight for name, weight in predecessor.state_dict().items() if not name.startswith(_BLOCKS)}
+    model.load_state_dict(inside | outside)
     successor = Successor(model)
     for index, (block, spec) in enumerate(zip(model.model.encoder.blocks, after, strict=True)):
         if given is not None:
-            _copy(successor, given.model.encoder.blocks[index], spec, block, spec)
+            _copy(successor, blocks[index], spec, block, spec)
             continue
         source = None if init == FRESH else _source(module_map, len(after), index, init)
         if source is None or source >= len(before):
@@ -105,6 +107,10 @@ def _copy(successor: Successor, source: Block, there: BlockSpec, block: Block, h
         left.remove(found)
         sublayer.load_state_dict(found[1].state_dict())
         successor.copied += 1
+
+
+def _encoder(model: PreTrainedModel) -> Encoder:
+    return model.encoder if isinstance(model, EncoderModel) else model.model.encoder
 
 
 def _check_sizes(config: EncoderConfig, given: EncoderConfig) -> None:

@@ -197,7 +197,7 @@ def test_recorded_steps(recording, tmp_path, monkeypatch):
     arrays, settings = case.arrays, case.meta
     steps = sum(name.startswith("loss") for name in arrays)
     arguments = TheseusArguments(clip="original", replacing_rate=settings["linear_base"])
-    pair = build_pair(Predecessor(case.predecessor, convert_huggingface(case.folder).model), None, arguments)
+    pair = build_pair(Predecessor(case.predecessor, convert_huggingface(case.folder).model), arguments)
     before = {name: weight.clone() for name, weight in pair.model.state_dict().items()}
     rate = LinearRate(settings["linear_base"], settings["linear_k"])
     assert [float(np.float32(rate(step))) for step in range(steps)] == pytest.approx(

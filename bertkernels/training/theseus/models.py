@@ -19,7 +19,7 @@ from bertkernels.errors import InputError
 from bertkernels.models.convert.from_huggingface import MODEL_CLASSES, convert_huggingface, read_model_type
 from bertkernels.models.convert.huggingface_names import MODEL_TYPES
 from bertkernels.models.convert.ours import OUR_MODEL_TYPES, load_ours
-from bertkernels.models.convert.theseus import PREDECESSOR, successor_layers
+from bertkernels.models.convert.theseus import PREDECESSOR, SUCCESSOR, successor_layers
 from bertkernels.models.convert.weight_files import read_weights
 from bertkernels.models.module_map import ModuleMap, parse_module_map
 from bertkernels.models.plan import parse_plan
@@ -33,6 +33,7 @@ _PARTS = {
     AutoModelForQuestionAnswering: "question_answering",
     AutoModelForMultipleChoice: "multiple_choice",
 }
+_HEADS = ("qa_head", "answerable_classifier")  # fields of the configuration that make another head
 _ENCODER, _EMBEDDINGS = "model.encoder.", ("model.embeddings.", "model.embeddings_projection.")
 
 
@@ -63,14 +64,14 @@ def load_predecessor(folder: str, task: FinetuningTask, arguments: TheseusArgume
 
     Raises InputError where there is none, where it was not fine-tuned, or on another task.
     """
-    found = Predecessor(_load(folder, task, PREDECESSOR))
+    found = Predecessor(_finetuned(folder, task))
     if read_model_type(Path(folder)) in MODEL_TYPES and successor_layers(read_weights(Path(folder))):
-        found.successor = _load(folder, task)
+        found.successor = _load(folder, "encoder")
     _check_labels(folder, found.model, task, arguments.label_scale)
     return found
 
 
-def build_pair(found: Predecessor, task: FinetuningTask, arguments: TheseusArguments) -> Pair:
+def build_pair(found: Predecessor, arguments: TheseusArguments) -> Pair:
     """Predecessor and successor as the flags ask for, with random weights by torch's generator.
 
     Frozen weights are left without gradients, unless clipping needs those. Frozen embeddings are there once.
@@ -83,7 +84,9 @@ def build_pair(found: Predecessor, task: FinetuningTask, arguments: TheseusArgum
         init = found.successor
         text = text or str(init.config.num_hidden_layers)
     elif init not in INITIALISATIONS:
-        init = _given(init, task)
+        if not Path(init).is_dir():
+            raise InputError(f"--successor_init must be {', '.join(INITIALISATIONS)} or a folder, not {init!r}")
+        init = _load(init, "encoder")
     if text is None:
         raise InputError(f"--successor_blocks is missing: how many modules, or which of the {blocks} blocks each is of")
     module_map = parse_module_map(text, blocks)
@@ -120,19 +123,10 @@ def _trained(model: PreTrainedModel, arguments: TheseusArguments) -> frozenset[s
     )
 
 
-def _load(folder: str, task: FinetuningTask, half: str | None = None) -> PreTrainedModel:
-    path = Path(folder)
-    if not (path / "config.json").is_file():
-        raise InputError(f"{folder} holds no model: there is no config.json (a folder is needed, not a hub name)")
+def _finetuned(folder: str, task: FinetuningTask) -> PreTrainedModel:
+    """The model in the folder; of a checkpoint of the released code, the predecessor."""
     wanted = MODEL_CLASSES[_PARTS[task.auto_model]]
-    kind = read_model_type(path)
-    if kind in MODEL_TYPES:
-        model = convert_huggingface(path, **({} if half is None else {"half": half})).model
-    elif kind in OUR_MODEL_TYPES:
-        model = load_ours(path)
-    else:
-        known = ", ".join((*MODEL_TYPES, *OUR_MODEL_TYPES))
-        raise InputError(f"{folder} is of model_type {kind!r}; what can be compressed: {known}")
+    model = _load(folder, half=PREDECESSOR)
     if type(model) is not wanted:
         raise InputError(
             f"{folder} was never fine-tuned on {task.name}: it holds a {type(model).__name__}, without the head of a "
@@ -140,13 +134,21 @@ def _load(folder: str, task: FinetuningTask, half: str | None = None) -> PreTrai
         )
     if model.config.supernet_kinds is not None:
         raise InputError(f"{folder} holds a supernet: compress a model of one of its plans")
-    return model.float()
+    model.config.architectures = [wanted.__name__]  # by which tasks know that its head is trained
+    return model
 
 
-def _given(folder: str, task: FinetuningTask) -> PreTrainedModel:
-    if not Path(folder).is_dir():
-        raise InputError(f"--successor_init must be {', '.join(INITIALISATIONS)} or a folder, not {folder!r}")
-    return _load(folder, task)
+def _load(folder: str, part: str | None = None, half: str = SUCCESSOR) -> PreTrainedModel:
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        raise InputError(f"{folder} holds no model: there is no config.json (a folder is needed, not a hub name)")
+    kind = read_model_type(path)
+    if kind in MODEL_TYPES:
+        return convert_huggingface(path, part, half=half).model.float()
+    if kind in OUR_MODEL_TYPES:
+        return load_ours(path, part).float()
+    known = ", ".join((*MODEL_TYPES, *OUR_MODEL_TYPES))
+    raise InputError(f"{folder} is of model_type {kind!r}; what can be compressed: {known}")
 
 
 def _check_labels(folder: str, model: PreTrainedModel, task: FinetuningTask, label_scale: float) -> None:
@@ -157,6 +159,9 @@ def _check_labels(folder: str, model: PreTrainedModel, task: FinetuningTask, lab
         raise InputError(
             f"{folder} predicts {model.config.num_labels} labels, {task.name} asks for {config.num_labels}"
         )
+    for name in _HEADS:
+        if getattr(config, name) != getattr(model.config, name):
+            raise InputError(f"{folder} has {name} {getattr(model.config, name)}, not {getattr(config, name)}")
     theirs, ours = (
         [str(one.id2label[number]).lower() for number in range(one.num_labels)] for one in (model.config, config)
     )

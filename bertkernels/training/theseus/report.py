@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from bertkernels.errors import InputError
 from bertkernels.models.convert.save import save_model
 from bertkernels.models.convert.to_huggingface import their_model
@@ -41,11 +43,19 @@ def write_report(trainer: TheseusTrainer, data: TaskData, arguments: TheseusArgu
 def _write_theirs(trainer: TheseusTrainer, folder: Path) -> str:
     """The successor for Hugging Face's own classes, if they have its plan; returns what it is, or why it is not."""
     try:
-        theirs = their_model(trainer.pair.model)
+        theirs = _their_model(trainer.pair.model)
     except InputError as error:
         return f"not written: {error}"
     save_model(theirs, folder / HUGGINGFACE, tokenizer_source=folder, overwrite=True)
     return type(theirs).__name__
+
+
+def _their_model(model: PreTrainedModel) -> PreTrainedModel:
+    """BERT, of those that could hold the model; heads that read no pooler tell it from ELECTRA in nothing but names."""
+    try:
+        return their_model(model, "bert")
+    except InputError:
+        return their_model(model)
 
 
 def _text(content: dict, result: FinetuneResult) -> str:

@@ -57,7 +57,7 @@ def theseus(
     source = finetuned_folder(arguments.model_name_or_path, arguments.task_name)
     found = load_predecessor(source, task, arguments)
     set_seed(run.seed)
-    pair = build_pair(found, task, arguments)
+    pair = build_pair(found, arguments)
     check_length(pair.model, arguments.max_seq_length or task.max_length)
     settings = TheseusSettings(
         rate,

@@ -9,6 +9,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertForSequenceClassification,
+    BertModel,
     ConvBertConfig,
     ConvBertForSequenceClassification,
     ElectraConfig,
@@ -236,6 +237,117 @@ def test_a_compressed_model_is_fine_tuned_on_another_task(compression, files, tm
     run = FinetuneRunArguments(
         output_dir=str(tmp_path / "three"), max_steps=2, use_cpu=True, disable_tqdm=True, report_to="none"
     )
-    result = finetune(FinetuneArguments(model_name_or_path=str(folder), train_file=str(tmp_path / "three.tsv")), run)
+    arguments = FinetuneArguments(
+        model_name_or_path=str(folder), train_file=str(tmp_path / "three.tsv"), max_seq_length=16
+    )
+    result = finetune(arguments, run)
     model = AutoModelForSequenceClassification.from_pretrained(result.output_dir)
     assert model.config.num_labels == 3 and model.config.num_hidden_layers == 2
+
+
+def test_recomputed_activations_change_nothing(compression, predecessor):
+    folder = predecessor(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    found = {}
+    for recompute in (False, True):
+        arguments, run = compression(
+            f"recompute-{recompute}",
+            model_name_or_path=folder,
+            run={"gradient_checkpointing": recompute, "max_steps": 3},
+        )
+        found[recompute] = weights_of(theseus(arguments, run).output_dir)
+    for name, weight in found[False].items():
+        torch.testing.assert_close(found[True][name], weight, atol=1e-6, rtol=0, msg=name)
+
+
+def test_a_checkpoint_of_the_released_code(compression, bert, tmp_path):
+    """It goes on with the successor that it holds, of as many modules."""
+    folder = bert()
+    weights = weights_of(folder)
+    for name in [name for name in weights if ".encoder.layer.0." in name or ".encoder.layer.3." in name]:
+        layer = "1" if ".3." in name else "0"
+        weights[name.replace(".layer.0.", f".scc_layer.{layer}.").replace(".layer.3.", f".scc_layer.{layer}.")] = (
+            weights[name] + 0.5
+        )
+    (tmp_path / "bert" / "model.safetensors").unlink()
+    torch.save(weights, tmp_path / "bert" / "pytorch_model.bin")
+    arguments, run = compression(
+        model_name_or_path=folder, successor_blocks=None, run={"max_steps": 1, "learning_rate": 0.0}
+    )
+    after = weights_of(theseus(arguments, run).output_dir)
+    query = "attention.self.query.weight"
+    for block in range(2):
+        wanted = weights[f"bert.encoder.scc_layer.{block}.{query}"]
+        assert torch.equal(after[f"model.encoder.blocks.{block}.sublayers.0.function.query.weight"], wanted)
+
+
+def test_an_encoder_without_a_head_gives_first_weights(compression, bert):
+    """Of as many blocks as there are modules."""
+    folder = bert("pretrained", BertModel)
+    arguments, run = compression(
+        model_name_or_path=bert(),
+        successor_blocks="4",
+        successor_init=folder,
+        run={"max_steps": 1, "learning_rate": 0.0},
+    )
+    after, given = weights_of(theseus(arguments, run).output_dir), weights_of(folder)
+    name = "encoder.layer.3.attention.self.query.weight"
+    assert torch.equal(after["model.encoder.blocks.3.sublayers.0.function.query.weight"], given[name])
+
+
+_QUESTIONS = {
+    "data": [
+        {
+            "title": "rows",
+            "paragraphs": [
+                {
+                    "context": "the fast kernel and the slow row",
+                    "qas": [
+                        {
+                            "id": f"q{number}",
+                            "question": "the row",
+                            "answers": [{"text": "slow row", "answer_start": 24}],
+                        }
+                        for number in range(8)
+                    ],
+                }
+            ],
+        }
+    ]
+}
+
+
+@pytest.mark.parametrize("kind", ["ner", "squad", "multiple_choice"])
+def test_other_kinds_of_task(compression, bert, tmp_path, kind):
+    """Fine-tuned and compressed with distillation on words, questions and choices."""
+    if kind == "squad":
+        (tmp_path / "squad").mkdir()
+        for name in ("train-v1.1.json", "dev-v1.1.json"):
+            (tmp_path / "squad" / name).write_text(json.dumps(_QUESTIONS))
+        task = {"squad_dir": str(tmp_path / "squad"), "max_query_length": 4, "doc_stride": 4, "qa_head": "plain"}
+    elif kind == "ner":
+        (tmp_path / "words.txt").write_text("fast B-X\nkernel I-X\nand O\nrow O\n\n" * 8)
+        task = {"train_file": str(tmp_path / "words.txt"), "validation_file": str(tmp_path / "words.txt")}
+    else:
+        rows = [{"context": "the row", "choices": ["fast", "slow kernel"], "label": number % 2} for number in range(8)]
+        (tmp_path / "choices.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        task = {"train_file": str(tmp_path / "choices.jsonl"), "validation_file": str(tmp_path / "choices.jsonl")}
+    task |= {"task_name": kind, "max_seq_length": 24}
+    run = FinetuneRunArguments(
+        output_dir=str(tmp_path / "fine"), max_steps=1, use_cpu=True, disable_tqdm=True, report_to="none"
+    )
+    finetune(FinetuneArguments(model_name_or_path=bert("pretrained", BertModel), **task), run)
+    arguments, run = compression(
+        model_name_or_path=str(tmp_path / "fine"),
+        module_table=True,
+        measure_seconds=0.02,
+        distillation_weight=0.5,
+        run={"max_steps": 2},
+    )
+    arguments.train_file = arguments.validation_file = None
+    for name, value in task.items():
+        setattr(arguments, name, value)
+    result = theseus(arguments, run)
+    report = json.loads((result.output_dir / "compression.json").read_text())
+    assert len(report["scores"]) == 4 and report["speedup"] > 0
+    assert report["huggingface"].startswith("BertFor")
+    assert result.main_score is not None
