@@ -49,14 +49,15 @@ class EarlyAdamW(torch.optim.Optimizer):
     def _update(self, parameter: torch.Tensor, group: dict) -> None:
         state = self.state[parameter]
         if not state:
-            state["step"] = 0
+            state["step"] = torch.zeros(())  # on the CPU, as torch's own optimizers have it
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         state["step"] += 1
         first, second = group["betas"]
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         mean.mul_(first).add_(parameter.grad, alpha=1 - first)
         square.mul_(second).addcmul_(parameter.grad, parameter.grad, value=1 - second)
-        correction = math.sqrt(1 - second ** state["step"]) / (1 - first ** state["step"])
+        step = state["step"].item()
+        correction = math.sqrt(1 - second**step) / (1 - first**step)
         update = mean / square.sqrt().add_(group["eps"])
         # the rate may be a tensor
         parameter.sub_(update * (group["lr"] * correction))
