@@ -55,6 +55,8 @@ def theseus(
     checkpoint = check_output_folder(run)
     task = read_task(arguments, run)
     source = finetuned_folder(arguments.model_name_or_path, arguments.task_name)
+    if Path(source).resolve() == Path(run.output_dir).resolve():
+        raise InputError(f"--output_dir {run.output_dir} is the predecessor's own folder")
     found = load_predecessor(source, task, arguments)
     set_seed(run.seed)
     pair = build_pair(found, arguments)
@@ -68,7 +70,7 @@ def theseus(
     )
     record = _record(pair, settings, run)
     if checkpoint is not None:
-        _check_record(Path(run.output_dir), record)
+        _check_record(Path(checkpoint).parent, record)
     data = encode_task(task, arguments, run, source)
     callbacks = [*callbacks, *choose_best(arguments, run, data)]
     if checkpoint is None:

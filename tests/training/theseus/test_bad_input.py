@@ -54,6 +54,11 @@ def test_flags_of_the_run(compression, run, said):
         theseus(*compression(run=run))
 
 
+def test_a_successor_in_its_predecessors_place(compression, predecessor):
+    with pytest.raises(InputError, match="is the predecessor's own folder"):
+        theseus(*compression("predecessor", run={"overwrite_output_dir": True}))
+
+
 @pytest.mark.parametrize("model_class", [BertModel, BertForMaskedLM])
 def test_a_predecessor_without_a_head(compression, bert, model_class):
     folder = bert("bare", model_class)
