@@ -58,12 +58,12 @@ def pretrained_model(
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"no model could be loaded from {name_or_path}: {_first_line(error)}") from error
     prefix = f"{model.base_model_prefix}."
-    missing = sorted(name for name in report["missing_keys"] if name.startswith(prefix) and ".pooler." not in name)
-    if missing:
-        raise InputError(f"{name_or_path} lacks {len(missing)} weights of the encoder, such as {missing[0]}")
     misshaped = sorted(name for name, *_ in report["mismatched_keys"] if name.startswith(prefix))
     if misshaped:
         raise InputError(f"{name_or_path} has {len(misshaped)} weights of another shape, such as {misshaped[0]}")
+    missing = sorted(name for name in report["missing_keys"] if name.startswith(prefix) and ".pooler." not in name)
+    if missing:
+        raise InputError(f"{name_or_path} lacks {len(missing)} weights of the encoder, such as {missing[0]}")
     return model
 
 
