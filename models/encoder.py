@@ -1,5 +1,6 @@
 """The encoder: embeddings, then blocks of sub-layers as the plan says."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -76,12 +77,17 @@ class Encoder(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(config, spec) for spec in config.parsed_plan.blocks)
 
+    @property
+    def running(self) -> Iterable[Block]:
+        """The blocks that a forward pass takes, in order."""
+        return self.blocks
+
     def forward(
         self, x: torch.Tensor, layout: Layout = ALL_TOKENS, output_states: bool = False
     ) -> torch.Tensor | list[tuple[torch.Tensor, ...]]:
         """x [B, T, C], or packed [total, C] → the same; with output_states the outputs of all sub-layers by block."""
         states = []
-        for block in self.blocks:
+        for block in self.running:
             if output_states:
                 states.append(block(x, layout, True))
                 x = states[-1][-1]
@@ -233,7 +239,7 @@ class EncoderModel(EncoderPreTrainedModel):
         self, inputs: list[torch.Tensor], layout: Layout, packing: Packing | Alignment | None, mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, ...]:
         """Attention maps [B, H, T, T] of every sub-layer that has heads, from the inputs of all sub-layers."""
-        functions = [sublayer.function for block in self.encoder.blocks for sublayer in block.sublayers]
+        functions = [sublayer.function for block in self.encoder.running for sublayer in block.sublayers]
         padded = layout if packing is None else Layout(attention_mask=mask[:, None, None, :])
         maps = (
             function.attention_probs(_unpack(x, packing), padded)

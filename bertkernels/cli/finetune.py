@@ -35,7 +35,7 @@ def run(argv: list[str]) -> int:
         return _several(argv, arguments, training, tasks, seeds)
     result = finetune(*_with_recipe(argv))
     if training.process_index == 0:
-        _print_metrics(result.metrics)
+        print_metrics(result.metrics)
         print(f"Fine-tuned model: {result.output_dir}")
     return 0
 
@@ -70,7 +70,7 @@ def _several(
     if len(tasks) == 1:
         results = finetune_task(tasks[0], folder)
         if first:
-            _print_metrics(results)
+            print_metrics(results)
             print(f"Fine-tuned models, one a seed: {folder}")
     else:
         scores = finetune_tasks(tasks, folder, finetune_task, first)
@@ -101,7 +101,8 @@ def _parse(argv: list[str]) -> tuple:
     return parse_arguments("finetune", _DESCRIPTION, argv, SeriesArguments, FinetuneArguments, FinetuneRunArguments)
 
 
-def _print_metrics(metrics: dict[str, object]) -> None:
+def print_metrics(metrics: dict[str, object]) -> None:
+    """What was evaluated, a line a metric."""
     for name, value in sorted(metrics.items()):
         if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second")):
             print(f"{name:>24}: {value:.4f}")

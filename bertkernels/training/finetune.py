@@ -33,6 +33,17 @@ class FinetuneResult:
     log: list[dict]
 
 
+@dataclass(frozen=True)
+class TaskData:
+    """A task and its features: to train on, and by split to evaluate on. No input is longer than `length` tokens."""
+
+    task: FinetuningTask
+    tokenizer: PreTrainedTokenizerBase
+    length: int
+    train: Split
+    evaluation: dict[str, Split]
+
+
 def finetune(
     arguments: FinetuneArguments, run: FinetuneRunArguments, callbacks: Sequence[TrainerCallback] = ()
 ) -> FinetuneResult:
@@ -44,46 +55,75 @@ def finetune(
     the metrics hold the share of the most frequent evaluation label (`eval_majority_accuracy`). Raises InputError for
     bad flags, files, columns or labels before any training.
     """
-    _check(arguments)
+    check_finetuning(arguments)
     check_cuda_graphs(run)
     checkpoint = check_output_folder(run)
+    task = read_task(arguments, run)
+    source = encoder_folder(arguments.model_name_or_path) if arguments.model_name_or_path else None
+    data = encode_task(task, arguments, run, source)
+    set_seed(run.seed)
+    if source is None:
+        model = preset_model(task.auto_model, arguments.preset, data.tokenizer, task.configure)
+    else:
+        model = pretrained_model(task.auto_model, source, task.configure, arguments.from_scratch)
+    check_length(model, data.length)
+    callbacks = [*callbacks, *choose_best(arguments, run, data)]
+    if checkpoint is None:
+        clear_output_folder(run)
+    trainer = FinetuningTrainer(callbacks=callbacks, **trainer_arguments(model, run, data))
+    if trainer.is_world_process_zero():
+        print(_summary(model, data, run), flush=True)
+    return train_and_report(trainer, data, checkpoint)
+
+
+def read_task(arguments: FinetuneArguments, run: FinetuneRunArguments) -> FinetuningTask:
+    """The task's rows. Raises InputError for flags that don't go together, and for bad files, columns or labels."""
     with run.main_process_first(desc="reading the task"):
         task = select_task(arguments)
-    source = encoder_folder(arguments.model_name_or_path) if arguments.model_name_or_path else None
+    task.workers = arguments.preprocessing_num_workers
+    return task
+
+
+def encode_task(
+    task: FinetuningTask, arguments: FinetuneArguments, run: FinetuneRunArguments, source: str | None
+) -> TaskData:
+    """Features of the task's rows, by the tokenizer of the flags or else that of the model in `source`."""
     tokenizer = _tokenizer(arguments, source)
     length = arguments.max_seq_length or task.max_length
-    task.workers = arguments.preprocessing_num_workers
     with run.main_process_first(desc="tokenising"):
         train = _split(task, task.train, arguments.max_train_samples, tokenizer, length, training=True)
         evaluation = {
             name: _split(task, rows, arguments.max_eval_samples, tokenizer, length, training=False)
             for name, rows in task.evaluation.items()
         }
-    set_seed(run.seed)
-    if source is None:
-        model = preset_model(task.auto_model, arguments.preset, tokenizer, task.configure)
-    else:
-        model = pretrained_model(task.auto_model, source, task.configure, arguments.from_scratch)
-    check_length(model, length)
-    callbacks = list(callbacks)
+    return TaskData(task, tokenizer, length, train, evaluation)
+
+
+def choose_best(arguments: FinetuneArguments, run: FinetuneRunArguments, data: TaskData) -> list[TrainerCallback]:
+    """Prepares the run for keeping the best model and stopping early where the flags ask for that."""
     if arguments.best_on_dev or arguments.early_stopping_patience is not None:
-        keep_best(run, evaluation, task.metric)
+        keep_best(run, data.evaluation, data.task.metric)
     if arguments.early_stopping_patience is not None:
-        callbacks.append(early_stopping(run, arguments.early_stopping_patience))
-    if checkpoint is None:
-        clear_output_folder(run)
-    trainer = FinetuningTrainer(
-        model=model,
-        args=run,
-        task=task,
-        train_dataset=train.features,
-        evaluation=evaluation,
-        data_collator=task.collator(tokenizer, length, run.cuda_graphs),
-        processing_class=tokenizer,
-        callbacks=callbacks,
-    )
-    if trainer.is_world_process_zero():
-        print(_summary(task, model, train, evaluation, run), flush=True)
+        return [early_stopping(run, arguments.early_stopping_patience)]
+    return []
+
+
+def trainer_arguments(model: PreTrainedModel, run: FinetuneRunArguments, data: TaskData) -> dict[str, object]:
+    """What a `FinetuningTrainer` takes beside callbacks."""
+    return {
+        "model": model,
+        "args": run,
+        "task": data.task,
+        "train_dataset": data.train.features,
+        "evaluation": data.evaluation,
+        "data_collator": data.task.collator(data.tokenizer, data.length, run.cuda_graphs),
+        "processing_class": data.tokenizer,
+    }
+
+
+def train_and_report(trainer: FinetuningTrainer, data: TaskData, checkpoint: str | None) -> FinetuneResult:
+    """Trains, saves model and tokenizer, evaluates all splits and writes what came out; see `finetune`."""
+    task, evaluation, run = data.task, data.evaluation, trainer.args
     metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
     trainer.save_model()
     evaluated = trainer.evaluate() if evaluation else {}
@@ -98,7 +138,8 @@ def finetune(
     return FinetuneResult(Path(run.output_dir), metrics | evaluated, task.metric, score, trainer.state.log_history)
 
 
-def _check(arguments: FinetuneArguments) -> None:
+def check_finetuning(arguments: FinetuneArguments) -> None:
+    """Raises InputError for flags that don't go together or are out of range."""
     if (arguments.model_name_or_path is None) == (arguments.preset is None):
         raise InputError("give either --model_name_or_path or --preset")
     if arguments.preset and not (arguments.tokenizer_name or arguments.vocab_file):
@@ -151,18 +192,18 @@ def _prefixes(evaluation: dict[str, Split]) -> list[str]:
     return ["eval"] if len(evaluation) == 1 else [f"eval_{name}" for name in evaluation]
 
 
-def _summary(
-    task: FinetuningTask,
-    model: PreTrainedModel,
-    train: Split,
-    evaluation: dict[str, Split],
-    run: FinetuneRunArguments,
-) -> str:
-    sizes = [f"train {len(train.rows):,}", *(f"{name} {len(split.rows):,}" for name, split in evaluation.items())]
-    rows = {
-        "task": f"{task.name} ({task.describe()})",
-        "rows": ", ".join(sizes),
-        "parameters": f"{model.num_parameters():,}",
-        "output": run.output_dir,
-    }
+def _summary(model: PreTrainedModel, data: TaskData, run: FinetuneRunArguments) -> str:
+    rows = {**describe_data(data), "parameters": f"{model.num_parameters():,}", "output": run.output_dir}
+    return summary_lines(rows)
+
+
+def describe_data(data: TaskData) -> dict[str, str]:
+    """For the summary of a run: its task, and how many rows there are."""
+    sizes = [f"train {len(data.train.rows):,}"]
+    sizes += [f"{name} {len(split.rows):,}" for name, split in data.evaluation.items()]
+    return {"task": f"{data.task.name} ({data.task.describe()})", "rows": ", ".join(sizes)}
+
+
+def summary_lines(rows: dict[str, str]) -> str:
+    """A line each, names aligned."""
     return "\n".join(f"{name:>10}: {value}" for name, value in rows.items())

@@ -33,7 +33,8 @@ def encoder_folder(name_or_path: str) -> str:
 def pretrained_model(
     auto_model: type, name_or_path: str, configure: Callable[[PreTrainedConfig], None], from_scratch: bool = False
 ) -> PreTrainedModel:
-    """The encoder with a new head; `from_scratch` takes its configuration only.
+    """The encoder with a new head, or with the one it was fine-tuned with where that has the same name and size;
+    `from_scratch` takes its configuration only.
 
     Args:
         auto_model: transformers' Auto class of models with that head.
@@ -51,10 +52,15 @@ def pretrained_model(
         return auto_model.from_config(config)
     try:
         with _quiet():
-            model, report = auto_model.from_pretrained(name_or_path, config=config, output_loading_info=True)
+            model, report = auto_model.from_pretrained(
+                name_or_path, config=config, output_loading_info=True, ignore_mismatched_sizes=True
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"no model could be loaded from {name_or_path}: {_first_line(error)}") from error
     prefix = f"{model.base_model_prefix}."
+    misshaped = sorted(name for name, *_ in report["mismatched_keys"] if name.startswith(prefix))
+    if misshaped:
+        raise InputError(f"{name_or_path} has {len(misshaped)} weights of another shape, such as {misshaped[0]}")
     missing = sorted(name for name in report["missing_keys"] if name.startswith(prefix) and ".pooler." not in name)
     if missing:
         raise InputError(f"{name_or_path} lacks {len(missing)} weights of the encoder, such as {missing[0]}")

@@ -1,12 +1,13 @@
 """Runs of a series: what is finished is not done again, what was cut short goes on."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from bertkernels.errors import InputError
 from bertkernels.training.checkpoints import checkpoints
-from bertkernels.training.finetune import finetune
+from bertkernels.training.finetune import FinetuneResult, finetune
 from bertkernels.training.finetune_arguments import FinetuneArguments
 from bertkernels.training.output_folder import LAST
 from bertkernels.training.results_file import write_json
@@ -17,8 +18,11 @@ _RECORD = "finished.json"
 _FREE = {"output_dir", "resume_from_checkpoint", "overwrite_output_dir", "disable_tqdm", "local_rank", "run_name"}
 
 
-def finish(arguments: FinetuneArguments, run: FinetuneRunArguments) -> dict[str, object]:
-    """Metrics of a run, with `main_metric` and `main_score` where it evaluates.
+Train = Callable[[FinetuneArguments, FinetuneRunArguments], FinetuneResult]
+
+
+def finish(arguments: FinetuneArguments, run: FinetuneRunArguments, train: Train = finetune) -> dict[str, object]:
+    """Metrics of a run of `train`, with `main_metric` and `main_score` where it evaluates.
 
     With `run.resume_from_checkpoint` a finished run's are read, one that was cut short goes on from its last
     checkpoint, and one without any starts anew. Raises InputError where the finished run had other settings.
@@ -32,7 +36,7 @@ def finish(arguments: FinetuneArguments, run: FinetuneRunArguments) -> dict[str,
             run.resume_from_checkpoint, run.overwrite_output_dir = None, True
     elif record.is_file() and run.overwrite_output_dir and run.process_index == 0:
         record.unlink()
-    result = finetune(arguments, run)
+    result = train(arguments, run)
     results: dict[str, object] = dict(result.metrics)
     if result.main_score is not None:
         results |= {"main_metric": result.main_metric, "main_score": result.main_score}

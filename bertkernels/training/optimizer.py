@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 from bertkernels.training.bert_adam import BertAdam
+from bertkernels.training.early_adamw import EarlyAdamW
 from bertkernels.training.parameter_groups import parameter_groups
 from bertkernels.training.schedules import bert_schedule
 from bertkernels.training.training_arguments import RunArguments
+
+_CLASSES = {"bert_adam": BertAdam, "early_adamw": EarlyAdamW}
 
 
 def optimizer_settings(
@@ -21,8 +24,8 @@ def optimizer_settings(
         chosen: what `--optim` says: class and settings.
     """
     cls, settings = chosen
-    if args.optimizer == "bert_adam":
-        cls = BertAdam
+    if args.optimizer in _CLASSES:
+        cls = _CLASSES[args.optimizer]
         settings = {
             "betas": (args.adam_beta1, args.adam_beta2),
             "eps": args.adam_epsilon,

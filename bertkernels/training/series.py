@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bertkernels.errors import InputError
+from bertkernels.training.finetune import finetune
 from bertkernels.training.finetune_arguments import FinetuneArguments
 from bertkernels.training.finetuned_folder import RESULTS
-from bertkernels.training.finished_run import check_resume, finish
+from bertkernels.training.finished_run import Train, check_resume, finish
 from bertkernels.training.results_file import write_json
 from bertkernels.training.results_table import TaskScore, average_scores, write_tsv
 from bertkernels.training.seeds import over_seeds, seed_folder
@@ -29,17 +30,20 @@ def check_series(run: FinetuneRunArguments) -> None:
         )
 
 
-def finetune_seeds(seeds: Sequence[int], folder: Path, flags: Callable[[int, Path], Flags]) -> dict[str, object]:
+def finetune_seeds(
+    seeds: Sequence[int], folder: Path, flags: Callable[[int, Path], Flags], train: Train = finetune
+) -> dict[str, object]:
     """Runs each seed in a folder of its own and returns what `over_seeds` says of them, which is written to
     `all_results.json`.
 
     Args:
         flags: arguments of the run with a seed in a folder.
+        train: does a run.
     """
     results = {}
     for seed in seeds:
         arguments, run = flags(seed, folder / seed_folder(seed))
-        results[seed] = finish(arguments, run)
+        results[seed] = finish(arguments, run, train)
     summary = over_seeds(results)
     if run.process_index == 0:
         write_json(folder / RESULTS, summary)

@@ -6,7 +6,17 @@ from bertkernels.errors import InputError
 
 
 @dataclass
-class SeriesArguments:
+class SeedArguments:
+    """How many runs."""
+
+    num_seeds: int | None = field(
+        default=None, metadata={"help": "So many runs, with seeds from --seed on; median and spread are reported."}
+    )
+    seeds: list[int] | None = field(default=None, metadata={"help": "A run with each of these seeds."})
+
+
+@dataclass
+class SeriesArguments(SeedArguments):
     """Published hyper-parameters, and how many runs."""
 
     recipe: str | None = field(
@@ -17,13 +27,9 @@ class SeriesArguments:
         },
     )
     list_recipes: bool = field(default=False, metadata={"help": "List the recipes and do nothing else."})
-    num_seeds: int | None = field(
-        default=None, metadata={"help": "So many runs, with seeds from --seed on; median and spread are reported."}
-    )
-    seeds: list[int] | None = field(default=None, metadata={"help": "A run with each of these seeds."})
 
 
-def chosen_seeds(arguments: SeriesArguments, first: int) -> list[int] | None:
+def chosen_seeds(arguments: SeedArguments, first: int) -> list[int] | None:
     """The seeds of the runs, None for a single run. Raises InputError for both flags, and for a bad value."""
     if arguments.seeds is None and arguments.num_seeds is None:
         return None

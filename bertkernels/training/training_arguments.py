@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 from bertkernels.errors import InputError
 from bertkernels.training.output_folder import LAST
 
-OPTIMIZERS = ("torch", "bert_adam")
+OPTIMIZERS = ("torch", "bert_adam", "early_adamw")
 LOSS_REDUCTIONS = ("mean", "sum")
 
 
@@ -43,7 +43,7 @@ class RunArguments(TrainingArguments):
             "encoders that run unpadded."
         },
     )
-    optimizer: Literal["torch", "bert_adam"] = field(
+    optimizer: Literal["torch", "bert_adam", "early_adamw"] = field(
         default="torch",
         metadata={
             "help": "torch: AdamW, or what --optim names; bert_adam: BERT's and ELECTRA's, without bias correction and "

@@ -20,6 +20,7 @@ from ..token_classification import EncoderForTokenClassification
 from .conversion import Conversion
 from .huggingface_names import MODEL_TYPES, PARTS, POOLED, model_names
 from .load import build_empty, check_weights, fill, shorten, weight_shapes
+from .theseus import SUCCESSOR, half_of, successor_layers
 from .weight_files import read_weights
 
 MODEL_CLASSES: dict[str, type[PreTrainedModel]] = {
@@ -71,7 +72,9 @@ def from_huggingface(folder: str | Path, part: str | None = None, padding: str |
     return convert_huggingface(folder, part, padding).model
 
 
-def convert_huggingface(folder: str | Path, part: str | None = None, padding: str | None = None) -> Conversion:
+def convert_huggingface(
+    folder: str | Path, part: str | None = None, padding: str | None = None, half: str = SUCCESSOR
+) -> Conversion:
     """Reads a folder with a `config.json` of model type bert, electra or convbert and its weights.
 
     Args:
@@ -81,6 +84,7 @@ def convert_huggingface(folder: str | Path, part: str | None = None, padding: st
             names, else the head that is there.
         padding: as EncoderConfig; None: "reference" for ConvBERT, where padding takes part in convolutions as in
             Hugging Face's, "exact" for the others, whose real tokens do not see padding either way.
+        half: of a checkpoint of BERT-of-Theseus's released code, which holds both: "successor" or "predecessor".
 
     Raises:
         InputError: files missing or damaged; a model that ours cannot represent, with the reason; weights that are
@@ -90,6 +94,12 @@ def convert_huggingface(folder: str | Path, part: str | None = None, padding: st
     theirs = read_huggingface_config(folder)
     prefix = f"{theirs.model_type}."
     weights = {_plain_name(name, prefix): weight for name, weight in read_weights(folder).items()}
+    notes: list[str] = []
+    if layers := successor_layers(weights):
+        left_layers = "its predecessor" if half == SUCCESSOR else f"its successor of {layers} layers"
+        notes.append(f"a checkpoint of BERT-of-Theseus: left out is {left_layers}")
+        weights = half_of(weights, half)
+        theirs.num_hidden_layers = layers if half == SUCCESSOR else theirs.num_hidden_layers
     part = part or _part(theirs, weights, folder)
     if part not in PARTS:
         raise InputError(f"part must be one of {', '.join(PARTS)} for a Hugging Face folder, got {part!r}")
@@ -120,7 +130,7 @@ def convert_huggingface(folder: str | Path, part: str | None = None, padding: st
     dtypes = {weight.dtype for weight in found.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
     fill(model, {name: weight.to(dtype).contiguous() for name, weight in found.items()})
-    return Conversion(model, [f"left out: {what} ({shorten(left)})" for what, left in left_out.items()])
+    return Conversion(model, [*notes, *(f"left out: {what} ({shorten(left)})" for what, left in left_out.items())])
 
 
 def read_huggingface_config(folder: Path) -> PreTrainedConfig:

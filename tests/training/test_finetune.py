@@ -230,12 +230,19 @@ def test_unknown_label_is_named(encoder, files, run_arguments, tmp_path):
         finetune(FinetuneArguments(model_name_or_path=encoder, **files), run_arguments())
 
 
-def test_weights_that_are_missing_are_an_error(encoder, files, run_arguments, tmp_path):
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda weights, name: weights.pop(name), "lacks 1 weights of the encoder, such as"),
+        (lambda weights, name: weights.update({name: weights[name][:3].clone()}), "has 1 weights of another shape"),
+    ],
+)
+def test_weights_that_are_missing_or_misshaped_are_an_error(encoder, files, run_arguments, tmp_path, harm, said):
     path = f"{encoder}/discriminator/model.safetensors"
     weights = load_file(path)
-    del weights["model.encoder.blocks.0.sublayers.0.function.query.weight"]
+    harm(weights, "model.encoder.blocks.0.sublayers.0.function.query.weight")
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(InputError, match="lacks 1 weights of the encoder, such as model.encoder.blocks.0"):
+    with pytest.raises(InputError, match=f"{said}.* model.encoder.blocks.0"):
         finetune(FinetuneArguments(model_name_or_path=encoder, **files), run_arguments())
 
 

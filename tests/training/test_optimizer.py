@@ -6,6 +6,7 @@ from bertkernels.errors import InputError
 from bertkernels.models.heads import EncoderForSequenceClassification
 from bertkernels.models.presets import preset
 from bertkernels.training.bert_adam import BertAdam
+from bertkernels.training.early_adamw import EarlyAdamW
 from bertkernels.training.parameter_groups import layer_depths, parameter_groups
 from bertkernels.training.resumable_trainer import ResumableTrainer
 from bertkernels.training.schedules import bert_rate
@@ -95,10 +96,27 @@ def test_bert_adam_against_its_formula_in_fp64():
     assert torch.equal(unused, before)
 
 
+def test_early_adamw_against_its_formula_in_fp64():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(5, 3, dtype=torch.float64))
+    unused = torch.nn.Parameter(torch.randn(2, dtype=torch.float64))
+    optimizer = EarlyAdamW([weight, unused], lr=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.05)
+    expected, m, v, before = weight.detach().clone(), 0.0, 0.0, unused.detach().clone()
+    for step in range(1, 5):
+        weight.grad = torch.randn_like(weight)
+        m, v = 0.8 * m + 0.2 * weight.grad, 0.9 * v + 0.1 * weight.grad**2
+        expected -= 0.1 * (1 - 0.9**step) ** 0.5 / (1 - 0.8**step) * m / (v.sqrt() + 1e-3)
+        expected *= 1 - 0.1 * 0.05
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(unused, before) and unused not in optimizer.state
+
+
+@pytest.mark.parametrize("optimizer", [BertAdam, EarlyAdamW])
 @pytest.mark.parametrize("change", [{"lr": -1}, {"eps": -1}, {"betas": (1.0, 0.9)}, {"weight_decay": -0.1}])
-def test_bert_adam_refuses_bad_settings(change):
+def test_bad_settings_are_refused(optimizer, change):
     with pytest.raises(ValueError, match="must"):
-        BertAdam([torch.nn.Parameter(torch.zeros(1))], **change)
+        optimizer([torch.nn.Parameter(torch.zeros(1))], **change)
 
 
 def test_bert_rate():
