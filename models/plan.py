@@ -17,14 +17,13 @@ from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
-from bertkernels.errors import InputError
+from bertkernels.errors import InputError, point_at
 
 from .kinds import check_option, find_kind
 
 MAX_SUBLAYERS = 10_000
 MAX_DEPTH = 50
 _MAX_DIGITS = 9  # before the point: Python refuses to read whole numbers of thousands of digits
-_SHOWN = 70  # how much of a long plan an error quotes
 
 
 @dataclass(frozen=True)
@@ -209,10 +208,7 @@ class _Parser:
         return self._error(f"expected {what}, got {got}", token)
 
     def _error(self, message: str, token: _Token) -> InputError:
-        start = max(0, token.position - _SHOWN // 2)
-        quoted = re.sub(r"\s", " ", self.text[start : start + _SHOWN])
-        caret = " " * (token.position - start) + "^"
-        return InputError(f"plan: {message} (character {token.position + 1})\n  {quoted}\n  {caret}")
+        return InputError(f"plan: {message} {point_at(self.text, token.position)}")
 
     def _tokens(self) -> Iterable[_Token]:
         position, end = 0, len(self.text.rstrip())
