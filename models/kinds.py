@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from bertkernels.errors import InputError
-from bertkernels.nn import Attention, DynamicConv, FeedForward, MixedAttention
+from bertkernels.nn import Attention, DynamicConv, ExpressionFeedForward, FeedForward, MixedAttention
+from bertkernels.nn.expression_ffn import PLAIN_FFN
+from bertkernels.nn.expressions import (
+    MOST,
+    Binary,
+    Linear,
+    Unary,
+    check_rules,
+    node_widths,
+    output_width,
+    parse_expression,
+    plain,
+    shape_of,
+)
+from bertkernels.nn.expressions.rules import linears_alike
 
 from .operations import Operations, linear
 
@@ -21,6 +35,8 @@ if TYPE_CHECKING:
 
 LARGEST = 999_999_999  # value of an option
 
+Value = int | float | str  # of an option
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -28,8 +44,9 @@ class Kind:
 
     Attributes:
         module: what stands in the encoder; called with (x, layout).
-        options: what may stand in brackets in a plan, with its type: int (from 1) or float (above 0, also whole).
-        arguments: (config, **options) → the module's arguments. Raises InputError where they do not fit together.
+        options: what may stand in brackets in a plan, with its type: int (from 1), float (above 0, also whole), or str
+            (an expression). `stack`, where a kind has it, is how many stand in a row, each in a frame of its own.
+        arguments: (config, **options) → a module's arguments. Raises InputError where they do not fit together.
         operations: (tokens, **arguments) → what the module does to one of so many tokens of a sequence.
     """
 
@@ -136,9 +153,49 @@ def _ffn_operations(tokens: int, hidden_size: int, intermediate_size: int, group
     return up + Operations(activations=intermediate_size) + down
 
 
+def _expression_ffn(
+    config: EncoderConfig, expression: str = PLAIN_FFN, ratio: int = 1, stack: int = 1
+) -> dict[str, Any]:
+    for name, value in (("ratio", ratio), ("stack", stack)):
+        if value > MOST:
+            raise InputError(f"expression_ffn[{name}] must be at most {MOST}, got {value}")
+    width = config.intermediate_size // ratio
+    if width < 1:
+        raise InputError(f"expression_ffn[ratio={ratio}] leaves nothing of intermediate_size {config.intermediate_size}")
+    if config.expression_rules:
+        check_rules(expression)
+    output_width(expression, config.hidden_size, width, config.expression_widths, yields=config.hidden_size)
+    return {
+        "hidden_size": config.hidden_size,
+        "intermediate_size": width,
+        "expression": expression,
+        "widths": config.expression_widths,
+    }
+
+
+def _expression_ffn_operations(
+    tokens: int, hidden_size: int, intermediate_size: int, expression: str, widths: str
+) -> Operations:
+    total = Operations()
+    for node, width in node_widths(expression, hidden_size, intermediate_size, widths):
+        if isinstance(node, Linear):
+            total += linear(hidden_size, intermediate_size) if node.weight == 1 else linear(intermediate_size, hidden_size)
+        elif isinstance(node, Unary):
+            total += Operations(activations=width)
+        elif isinstance(node, Binary):
+            total += Operations(elements=width)
+    return total
+
+
 KINDS: dict[str, Kind] = {
     "attention": Kind(Attention, {"heads": int}, _attention, _attention_operations),
     "dynamic_conv": Kind(DynamicConv, {"kernel": int, "heads": int}, _dynamic_conv, _dynamic_conv_operations),
+    "expression_ffn": Kind(
+        ExpressionFeedForward,
+        {"expression": str, "ratio": int, "stack": int},
+        _expression_ffn,
+        _expression_ffn_operations,
+    ),
     "ffn": Kind(FeedForward, {"groups": int, "width": int}, _ffn, _ffn_operations),
     "mixed": Kind(MixedAttention, {"head_ratio": float, "kernel": int, "heads": int}, _mixed, _mixed_operations),
 }
@@ -151,11 +208,13 @@ def find_kind(name: str) -> Kind:
     return KINDS[name]
 
 
-def check_option(kind: str, name: str, value: object) -> float:
-    """The value of an option of a kind, whole numbers as int; InputError where there is no such option or value."""
+def check_option(kind: str, name: str, value: object) -> Value:
+    """The value of an option of a kind, in its normal form; InputError where there is no such option or value."""
     options = find_kind(kind).options
     if name not in options:
         raise InputError(f"{kind} has no option {name!r}{_hint(name, options)}")
+    if options[name] is str:
+        return str(parse_expression(value))
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     whole = number and value == int(value)
     if options[name] is int and not (whole and value >= 1):
@@ -165,6 +224,22 @@ def check_option(kind: str, name: str, value: object) -> float:
     if value > LARGEST:
         raise InputError(f"{kind}[{name}] must be at most {LARGEST:,}, got {value}")
     return int(value) if whole else value
+
+
+def unfold(options: dict[str, Value]) -> dict[str, Value]:
+    """Options with what the names in an expression carry as `stack` and `ratio`; InputError where these contradict."""
+    if "expression" not in options:
+        return options
+    tree = parse_expression(options["expression"])
+    shape = shape_of(tree)
+    broken = linears_alike(tree)
+    if broken is not None:
+        raise InputError(f"expression {tree}: {broken.message}")
+    carried = {} if shape is None else dict(zip(("stack", "ratio"), shape, strict=True))
+    for name, value in carried.items():
+        if options.get(name, value) != value:
+            raise InputError(f"{name}={options[name]} contradicts the names in {tree}, which say {value}")
+    return options | carried | {"expression": str(plain(tree))}
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:

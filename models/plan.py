@@ -3,11 +3,12 @@
     plan     := item+
     item     := [N "*"] ( block | "(" plan ")" )
     block    := "(" sublayer+ ")" | sublayer
-    sublayer := kind [ "[" option "=" number ("," option "=" number)* "]" ]
+    sublayer := kind [ "[" option "=" value ("," option "=" value)* "]" ]        value := number | expression
 
 `12*(attention ffn)` is BERT-base: twelve blocks of two sub-layers. Parentheses around nothing but sub-layers make one
 block of them; around anything else they only group: `2*(3*(mixed ffn) attention)`. The kinds and their options are in
-`kinds.py`.
+`kinds.py`; expressions, as in `expression_ffn[expression=tanh(linear(gelu(linear(x, w1)), w2)), stack=2]`, are
+`bertkernels.nn.expressions`.
 """
 
 import re
@@ -18,8 +19,9 @@ from itertools import groupby
 from typing import NamedTuple
 
 from bertkernels.errors import InputError, point_at
+from bertkernels.nn.expressions import ExpressionError, parse_expression
 
-from .kinds import check_option, find_kind
+from .kinds import Value, check_option, find_kind, unfold
 
 MAX_SUBLAYERS = 10_000
 MAX_DEPTH = 50
@@ -30,20 +32,26 @@ _MAX_DIGITS = 9  # before the point: Python refuses to read whole numbers of tho
 class SublayerSpec:
     """One sub-layer: its kind and those options that the plan sets, sorted by name.
 
-    Options are given as a mapping or as pairs. Raises InputError for kinds, options and values that do not exist.
+    Options are given as a mapping or as pairs. What names in an expression carry, as `linear2_1` does, becomes options of
+    their own. Raises InputError for kinds, options and values that do not exist.
     """
 
     kind: str
-    options: tuple[tuple[str, float], ...] = ()
+    options: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
         find_kind(self.kind)
         pairs: Iterable = self.options.items() if isinstance(self.options, Mapping) else self.options
-        checked = {name: check_option(self.kind, name, value) for name, value in pairs}
+        checked = unfold({name: check_option(self.kind, name, value) for name, value in pairs})
         object.__setattr__(self, "options", tuple(sorted(checked.items())))
 
+    @property
+    def stack(self) -> int:
+        """How many of it stand in a row."""
+        return dict(self.options).get("stack", 1)
+
     def __str__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options)
+        options = ", ".join(f"{name}={value}" for name, value in self.options)
         return f"{self.kind}[{options}]" if options else self.kind
 
 
@@ -164,7 +172,8 @@ class _Parser:
     def _sublayer(self) -> SublayerSpec:
         kind = self._take("name")
         self._checked(kind, find_kind, kind.text)
-        options: dict[str, float] = {}
+        options: dict[str, Value] = {}
+        start = self._next
         if self._next.kind == "[":
             self._take("[")
             self._option(kind.text, options)
@@ -172,18 +181,36 @@ class _Parser:
                 self._take(",")
                 self._option(kind.text, options)
             self._take("]")
-        return SublayerSpec(kind.text, tuple(options.items()))
+        return self._checked(start, SublayerSpec, kind.text, tuple(options.items()))
 
-    def _option(self, kind: str, options: dict[str, float]) -> None:
+    def _option(self, kind: str, options: dict[str, Value]) -> None:
         name = self._take("name", f"an option of {kind}")
         if name.text in options:
             raise self._error(f"option {name.text!r} is given twice", name)
         self._take("=")
+        if find_kind(kind).options.get(name.text) is str:
+            options[name.text] = self._expression()
+            return
         value = self._take("number")
         number = int(value.text) if value.text.isdigit() else float(value.text)
         # the name is at fault where the kind has no such option, else the value
         at = value if name.text in find_kind(kind).options else name
         options[name.text] = self._checked(at, check_option, kind, name.text, number)
+
+    def _expression(self) -> str:
+        """What stands from here to the comma or bracket that ends the option."""
+        start = self._take("name", "an expression")
+        end, depth = start, 0
+        while depth or self._next.kind == "(":
+            end = self._next
+            if end.kind == "end":
+                raise self._expected("')'")
+            depth += {"(": 1, ")": -1}.get(end.kind, 0)
+            self.index += 1
+        try:
+            return str(parse_expression(self.text[start.position : end.position + len(end.text)]))
+        except ExpressionError as error:
+            raise self._error(error.message, start._replace(position=start.position + error.position)) from None
 
     @property
     def _next(self) -> _Token:

@@ -11,12 +11,27 @@ from .generate import random_expression
 from .mutate import insert_node, mutate, remove_node, replace_node, replace_subtree
 from .parse import ExpressionError, parse_expression
 from .rules import RULES, check_rules, follows_rules
-from .tree import ACTIVATIONS, COMBINATIONS, Binary, Input, Linear, Node, Unary, height, nodes, original_text, plain
-from .widths import WIDTH_RULES, output_width
+from .tree import (
+    ACTIVATIONS,
+    COMBINATIONS,
+    MOST,
+    Binary,
+    Input,
+    Linear,
+    Node,
+    Unary,
+    height,
+    nodes,
+    original_text,
+    plain,
+    shape_of,
+)
+from .widths import WIDTH_RULES, node_widths, output_width
 
 __all__ = [
     "ACTIVATIONS",
     "COMBINATIONS",
+    "MOST",
     "RULES",
     "WIDTH_RULES",
     "Binary",
@@ -32,6 +47,7 @@ __all__ = [
     "height",
     "insert_node",
     "mutate",
+    "node_widths",
     "nodes",
     "original_text",
     "output_width",
@@ -41,4 +57,5 @@ __all__ = [
     "remove_node",
     "replace_node",
     "replace_subtree",
+    "shape_of",
 ]
