@@ -132,4 +132,3 @@ def check_budget(config: EncoderConfig, least: float, most: float, fit_size: int
             f"the genotype makes a model of {millions:.3f} million parameters, the budget is {least:g} to {most:g}: "
             + "; ".join(genotype_texts(genotype_of(config)))
         )
-

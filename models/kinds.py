@@ -161,7 +161,9 @@ def _expression_ffn(
             raise InputError(f"expression_ffn[{name}] must be at most {MOST}, got {value}")
     width = config.intermediate_size // ratio
     if width < 1:
-        raise InputError(f"expression_ffn[ratio={ratio}] leaves nothing of intermediate_size {config.intermediate_size}")
+        raise InputError(
+            f"expression_ffn[ratio={ratio}] leaves nothing of intermediate_size {config.intermediate_size}"
+        )
     if config.expression_rules:
         check_rules(expression)
     output_width(expression, config.hidden_size, width, config.expression_widths, yields=config.hidden_size)
@@ -179,7 +181,9 @@ def _expression_ffn_operations(
     total = Operations()
     for node, width in node_widths(expression, hidden_size, intermediate_size, widths):
         if isinstance(node, Linear):
-            total += linear(hidden_size, intermediate_size) if node.weight == 1 else linear(intermediate_size, hidden_size)
+            total += (
+                linear(hidden_size, intermediate_size) if node.weight == 1 else linear(intermediate_size, hidden_size)
+            )
         elif isinstance(node, Unary):
             total += Operations(activations=width)
         elif isinstance(node, Binary):

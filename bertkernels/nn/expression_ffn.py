@@ -115,9 +115,7 @@ class ExpressionFeedForward(nn.Module):
                 return self._linear(linear, x, weights, multiplier=factor)
         return combine(node.name, self._value(linear, x, weights), factor, self.widths)
 
-    def _linear(
-        self, node: Linear, x: torch.Tensor, weights: tuple[Weights, Weights] | None, **after
-    ) -> torch.Tensor:
+    def _linear(self, node: Linear, x: torch.Tensor, weights: tuple[Weights, Weights] | None, **after) -> torch.Tensor:
         layer = self.up if node.weight == 1 else self.down
         own = None if weights is None else weights[node.weight - 1]
         return apply_linear(layer, self._value(node.argument, x, weights), weights=own, **after)

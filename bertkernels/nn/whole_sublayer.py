@@ -46,7 +46,9 @@ def feed_forward_block(
     of_up, of_down = weights or (weight_and_bias(up), weight_and_bias(down))
     if not _are_there(*of_up, *of_down):
         return None
-    return ops.feed_forward_block(x, *of_up, *of_down, *weight_and_bias(norm), activation=activation, eps=norm.eps, dropout_p=p)
+    return ops.feed_forward_block(
+        x, *of_up, *of_down, *weight_and_bias(norm), activation=activation, eps=norm.eps, dropout_p=p
+    )
 
 
 def dynamic_conv_block(

@@ -113,7 +113,9 @@ def _head_names(weights: Mapping[str, torch.Tensor], part: str, classifier: int 
     lacking = [source.name for source in names.values() if source.name not in weights]
     if lacking:
         raise InputError(f"{file} has no {part} head: {', '.join(lacking)} missing")
-    if part == "masked_lm" and not torch.equal(weights.get("lm_head.lm_decoder.weight", weights[_MARK]), weights[_MARK]):
+    if part == "masked_lm" and not torch.equal(
+        weights.get("lm_head.lm_decoder.weight", weights[_MARK]), weights[_MARK]
+    ):
         raise InputError(f"{file}: lm_head.lm_decoder.weight differs from {_MARK}, which it is tied to")
     return names
 
@@ -146,7 +148,9 @@ def _config(
     if stacked:
         plan = genotype_plan(read_genotype(genotype, rules=not any_expression), blocks)
         if widths is None and not trigram:
-            notes.append("expressions pad different widths (expression_widths=pad), as in the transfer to TinyBERT's size")
+            notes.append(
+                "expressions pad different widths (expression_widths=pad), as in the transfer to TinyBERT's size"
+            )
         widths = widths or ("crop" if trigram else "pad")
     else:
         plan = f"{blocks}*(attention ffn)"

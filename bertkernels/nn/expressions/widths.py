@@ -30,9 +30,7 @@ def output_width(
     return width
 
 
-def node_widths(
-    expression: str | Node, hidden: int, inner: int, widths: str = "crop"
-) -> Iterator[tuple[Node, int]]:
+def node_widths(expression: str | Node, hidden: int, inner: int, widths: str = "crop") -> Iterator[tuple[Node, int]]:
     """Each node with its channels, arguments before the functions of them. Arguments and errors: `output_width`'s."""
     text = str(expression)
     yield from _widths(parse_expression(text), text, hidden, inner, min if widths == "crop" else max)
