@@ -5,10 +5,20 @@ program writes them: `tanh(linear4_2(gelu(linear4_2(x,wb1)),wb2))` is four layer
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from random import Random
 
 from bertkernels.errors import InputError
 from bertkernels.nn.expression_ffn import PLAIN_FFN
-from bertkernels.nn.expressions import ExpressionError, check_rules, original_text, parse_expression
+from bertkernels.nn.expressions import (
+    MOST,
+    ExpressionError,
+    Node,
+    check_rules,
+    original_text,
+    output_width,
+    parse_expression,
+    random_expression,
+)
 
 from .configuration import EncoderConfig
 from .cost import parameters
@@ -43,6 +53,8 @@ def parse_genotype(texts: Iterable[str], rules: bool = True) -> Genotype:
     """
     genotype = []
     for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise InputError(f"genotype, {number}: an expression must be text, got {text!r}")
         try:
             (check_rules if rules else parse_expression)(text)
         except ExpressionError as error:
@@ -93,6 +105,28 @@ def genotype_plan(genotype: Genotype, blocks: int | None = None) -> str:
     repeat = blocks // len(genotype)
     attention = SublayerSpec("attention")
     return str(Plan(tuple(BlockSpec((attention, gene)) for gene in genotype for _ in range(repeat))))
+
+
+def random_genotype(generator: Random, config: EncoderConfig) -> Genotype:
+    """A random expression, number of layers and share of the width for each `expression_ffn` of its plan.
+
+    Those that follow the rules and fit the configuration's sizes; whether the whole fits a budget is not looked at.
+    """
+    return tuple(_random_gene(generator, config) for _ in genotype_of(config))
+
+
+def _random_gene(generator: Random, config: EncoderConfig) -> SublayerSpec:
+    stack, ratio = (generator.randint(1, MOST) for _ in range(2))
+    hidden, inner = config.hidden_size, max(1, config.intermediate_size // ratio)
+
+    def fits(tree: Node) -> bool:
+        try:
+            return output_width(tree, hidden, inner, config.expression_widths) == hidden
+        except ExpressionError:
+            return False
+
+    expression = random_expression(generator, fits)
+    return SublayerSpec(KIND, {"expression": str(expression), "ratio": ratio, "stack": stack})
 
 
 def genotype_of(config: EncoderConfig) -> Genotype:

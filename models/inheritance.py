@@ -88,9 +88,8 @@ def inherited_model(model: PreTrainedModel, config: EncoderConfig, head_boundari
             for axis, index in channels.get(name, {}).items():
                 part = part.index_select(axis, index)
             if any(has < needs for has, needs in zip(part.shape, weight.shape, strict=True)):
-                raise InputError(
-                    f"{name} cannot be inherited: it is {list(weight.shape)}, and there is {list(part.shape)} to take from"
-                )
+                has, needs = list(part.shape), list(weight.shape)
+                raise InputError(f"{name} cannot be inherited: it is {needs}, and there is {has} to take from")
             weight.copy_(part[tuple(slice(size) for size in weight.shape)])
     return new.train(model.training)
 
@@ -117,7 +116,7 @@ def _check_names(sources: dict[str, str], given: dict[str, torch.Tensor]) -> Non
 
 
 def _head_channels(old: nn.Module, new: nn.Module, repeat: int) -> dict[str, dict[int, torch.Tensor]]:
-    """For weights of attention whose heads get narrower: which rows (axis 0) or columns (1) of the old ones they take."""
+    """Of attention whose heads get narrower: which rows (axis 0) or columns (1) of old weights the new ones take."""
     modules = dict(old.named_modules())
     channels: dict[str, dict[int, torch.Tensor]] = {}
     for name, narrow in new.named_modules():

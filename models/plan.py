@@ -32,8 +32,8 @@ _MAX_DIGITS = 9  # before the point: Python refuses to read whole numbers of tho
 class SublayerSpec:
     """One sub-layer: its kind and those options that the plan sets, sorted by name.
 
-    Options are given as a mapping or as pairs. What names in an expression carry, as `linear2_1` does, becomes options of
-    their own. Raises InputError for kinds, options and values that do not exist.
+    Options are given as a mapping or as pairs. What names in an expression carry, as `linear2_1` does, becomes options
+    of their own. Raises InputError for kinds, options and values that do not exist.
     """
 
     kind: str
@@ -203,8 +203,8 @@ class _Parser:
         end, depth = start, 0
         while depth or self._next.kind == "(":
             end = self._next
-            if end.kind == "end":
-                raise self._expected("')'")
+            if end.kind not in ("name", ",", "(", ")"):
+                raise self._expected("',' or ')'")
             depth += {"(": 1, ")": -1}.get(end.kind, 0)
             self.index += 1
         try:

@@ -8,7 +8,7 @@ from .plan import SublayerSpec
 
 
 def build_sublayer(config: EncoderConfig, spec: SublayerSpec) -> PostNorm | PostNormStack:
-    """LayerNorm(x + dropout(f(x))) with an f of the kind and options that the plan names; a row of them where they stack."""
+    """LayerNorm(x + dropout(f(x))) with an f of the kind and options that the plan names, or a row of such."""
     if "stack" not in find_kind(spec.kind).options:
         return _frame(config, spec)
     return PostNormStack(_frame(config, spec) for _ in range(spec.stack))

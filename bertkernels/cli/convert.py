@@ -7,8 +7,8 @@ from bertkernels.errors import InputError
 
 _DESCRIPTION = """\
 Converts a model. SOURCE is a TensorFlow checkpoint of ConvBERT, LV-BERT, ELECTRA or BERT (its prefix, its .index file
-or its folder), a Hugging Face folder of model type convbert, electra or bert, a file with a state dict of EfficientBERT's
-program, or a folder of ours. DEST is a new folder."""
+or its folder), a Hugging Face folder of model type convbert, electra or bert, a file with a state dict of
+EfficientBERT's program, or a folder of ours. DEST is a new folder."""
 
 _TENSORFLOW_FLAGS = (
     "config",
