@@ -18,10 +18,23 @@ from bertkernels.errors import InputError
 from bertkernels.nn import Attention, DynamicConv, MixedAttention, PostNormStack
 
 from .configuration import EncoderConfig
-from .genotype import KIND, Genotype, genotype_texts
+from .genotype import KIND, Genotype, genotype_plan, genotype_texts
 from .kinds import find_kind
 from .plan import BlockSpec, Plan
+from .presets import preset
 
+# what a preset leaves to the model that inherits
+_KEPT = (
+    "vocab_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "pad_token_id",
+    "padding",
+    "pooler",
+    "id2label",
+    "label2id",
+    "problem_type",
+)
 _BLOCK = re.compile(r"(?P<before>(?:.*\.)?blocks)\.(?P<number>\d+)\.(?P<after>.*)")
 
 
@@ -92,6 +105,19 @@ def inherited_model(model: PreTrainedModel, config: EncoderConfig, head_boundari
                 raise InputError(f"{name} cannot be inherited: it is {needs}, and there is {has} to take from")
             weight.copy_(part[tuple(slice(size) for size in weight.shape)])
     return new.train(model.training)
+
+
+def preset_like(config: EncoderConfig, name: str, genotype: Genotype | None = None) -> EncoderConfig:
+    """A preset's configuration with the vocabulary, tables, labels, pooler and padding of another model's.
+
+    Args:
+        genotype: in place of the preset's own, for as many blocks. Raises InputError where it does not fit these.
+    """
+    kept = {field: getattr(config, field) for field in _KEPT}
+    sizes = preset(name, **kept)
+    if genotype is None:
+        return sizes
+    return preset(name, **kept, plan=genotype_plan(genotype, sizes.num_hidden_layers))
 
 
 def _repeat(old: EncoderConfig, new: EncoderConfig) -> int:

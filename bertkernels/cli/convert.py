@@ -18,7 +18,8 @@ _TENSORFLOW_FLAGS = (
     "head_ratio",
     "hidden_act",
 )
-_EFFICIENTBERT_FLAGS = ("genotype", "expression_widths", "any_expression", "classifier")
+_EFFICIENTBERT_FLAGS = ("expression_widths", "any_expression", "classifier")
+_OURS, _EFFICIENTBERT = "model of ours", "state dict of EfficientBERT's program"
 
 
 def run(argv: list[str]) -> int:
@@ -34,6 +35,7 @@ def run(argv: list[str]) -> int:
     check_destination(destination, arguments.overwrite_output_dir)
     model, kind, notes = _load(source, arguments)
     print(f"{source}: {kind}")
+    model = _inherited(model, kind, arguments)
     print(_describe(model))
     tokenizer = _write(model, source, destination, arguments)
     for note in [*notes, *tokenizer]:
@@ -79,6 +81,17 @@ def _parser() -> argparse.ArgumentParser:
     efficient.add_argument(
         "--any_expression", action="store_true", default=None, help="take expressions that break the search's rules"
     )
+    efficient.add_argument(
+        "--inherit",
+        metavar="PRESET",
+        help="write this preset with slices of the source's weights, such as efficientbert-plusplus of a supernet; "
+        "of a folder of ours, --genotype replaces its genotype, or alone names the student to cut out",
+    )
+    efficient.add_argument(
+        "--plain_slicing",
+        action="store_true",
+        help="narrower heads take the first channels of all heads together, as the original's do, not each its own",
+    )
     efficient.add_argument("--classifier", type=int, metavar="N", help="which head of a multi-task model, from 0")
     tensorflow = parser.add_argument_group("what shapes in a TensorFlow checkpoint do not tell")
     tensorflow.add_argument(
@@ -119,7 +132,7 @@ def _load(source: Path, arguments: argparse.Namespace) -> tuple:
         if arguments.padding is not None:
             for config in _encoder_configs(model):
                 config.padding = arguments.padding
-        return model, "model of ours", []
+        return model, _OURS, []
     known = ", ".join((*MODEL_TYPES, *OUR_MODEL_TYPES))
     raise InputError(
         f"SOURCE {source} is neither a TensorFlow checkpoint (a file `checkpoint` or *.index) nor a folder with a "
@@ -142,7 +155,28 @@ def _load_efficientbert(source: Path, arguments: argparse.Namespace) -> tuple:
         classifier=arguments.classifier,
         padding=arguments.padding,
     )
-    return conversion.model, "state dict of EfficientBERT's program", conversion.notes
+    return conversion.model, _EFFICIENTBERT, conversion.notes
+
+
+def _inherited(model, kind: str, arguments: argparse.Namespace):
+    """The model, or what is to be cut out of it."""
+    if arguments.plain_slicing and arguments.inherit is None:
+        raise InputError("--plain_slicing says how a preset inherits: give --inherit")
+    from bertkernels.models.genotype import read_genotype
+    from bertkernels.models.inheritance import inherited_model, preset_like, student_config
+
+    genotype = None
+    if kind != _EFFICIENTBERT and arguments.genotype is not None:
+        genotype = read_genotype(arguments.genotype)
+    if arguments.inherit is None and genotype is None:
+        return model
+    if not hasattr(model.config, "plan"):
+        raise InputError(f"a {type(model).__name__} has two encoders: choose one with --part")
+    if arguments.inherit is None:
+        config = student_config(model.config, genotype)
+    else:
+        config = preset_like(model.config, arguments.inherit, genotype)
+    return inherited_model(model, config, head_boundaries=not arguments.plain_slicing)
 
 
 def _refuse(names: tuple[str, ...], arguments: argparse.Namespace, what_for: str) -> None:
