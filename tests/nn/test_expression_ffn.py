@@ -128,6 +128,18 @@ def test_hooks_and_replaced_layers_take_effect():
     assert seen == [True]
 
 
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_autocast(expression):
+    torch.manual_seed(0)
+    frame = PostNorm(ExpressionFeedForward(24, 13, expression), 24, eps=1e-5)
+    x = torch.randn(2, 5, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = frame(x)
+    torch.testing.assert_close(out.float(), frame(x), rtol=0.05, atol=0.05)
+    out.float().square().sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in frame.parameters())
+
+
 def test_compiles_as_one_graph():
     module = ExpressionFeedForward(24, 13, EXPRESSIONS[3])
     x = torch.randn(2, 5, 24)
