@@ -12,21 +12,9 @@ from torch import nn
 
 from bertkernels.errors import InputError
 from bertkernels.nn import Attention, DynamicConv, ExpressionFeedForward, FeedForward, MixedAttention
-from bertkernels.nn.expression_ffn import PLAIN_FFN
-from bertkernels.nn.expressions import (
-    MOST,
-    Binary,
-    Linear,
-    Unary,
-    check_rules,
-    node_widths,
-    output_width,
-    parse_expression,
-    plain,
-    shape_of,
-)
-from bertkernels.nn.expressions.rules import linears_alike
+from bertkernels.nn.expressions import parse_expression
 
+from .expression_options import Value, expression_ffn, expression_ffn_operations
 from .operations import Operations, linear
 
 if TYPE_CHECKING:
@@ -34,8 +22,6 @@ if TYPE_CHECKING:
 
 
 LARGEST = 999_999_999  # value of an option
-
-Value = int | float | str  # of an option
 
 
 @dataclass(frozen=True)
@@ -153,52 +139,14 @@ def _ffn_operations(tokens: int, hidden_size: int, intermediate_size: int, group
     return up + Operations(activations=intermediate_size) + down
 
 
-def _expression_ffn(
-    config: EncoderConfig, expression: str = PLAIN_FFN, ratio: int = 1, stack: int = 1
-) -> dict[str, Any]:
-    for name, value in (("ratio", ratio), ("stack", stack)):
-        if value > MOST:
-            raise InputError(f"expression_ffn[{name}] must be at most {MOST}, got {value}")
-    width = config.intermediate_size // ratio
-    if width < 1:
-        raise InputError(
-            f"expression_ffn[ratio={ratio}] leaves nothing of intermediate_size {config.intermediate_size}"
-        )
-    if config.expression_rules:
-        check_rules(expression)
-    output_width(expression, config.hidden_size, width, config.expression_widths, yields=config.hidden_size)
-    return {
-        "hidden_size": config.hidden_size,
-        "intermediate_size": width,
-        "expression": expression,
-        "widths": config.expression_widths,
-    }
-
-
-def _expression_ffn_operations(
-    tokens: int, hidden_size: int, intermediate_size: int, expression: str, widths: str
-) -> Operations:
-    total = Operations()
-    for node, width in node_widths(expression, hidden_size, intermediate_size, widths):
-        if isinstance(node, Linear):
-            total += (
-                linear(hidden_size, intermediate_size) if node.weight == 1 else linear(intermediate_size, hidden_size)
-            )
-        elif isinstance(node, Unary):
-            total += Operations(activations=width)
-        elif isinstance(node, Binary):
-            total += Operations(elements=width)
-    return total
-
-
 KINDS: dict[str, Kind] = {
     "attention": Kind(Attention, {"heads": int}, _attention, _attention_operations),
     "dynamic_conv": Kind(DynamicConv, {"kernel": int, "heads": int}, _dynamic_conv, _dynamic_conv_operations),
     "expression_ffn": Kind(
         ExpressionFeedForward,
         {"expression": str, "ratio": int, "stack": int},
-        _expression_ffn,
-        _expression_ffn_operations,
+        expression_ffn,
+        expression_ffn_operations,
     ),
     "ffn": Kind(FeedForward, {"groups": int, "width": int}, _ffn, _ffn_operations),
     "mixed": Kind(MixedAttention, {"head_ratio": float, "kernel": int, "heads": int}, _mixed, _mixed_operations),
@@ -228,22 +176,6 @@ def check_option(kind: str, name: str, value: object) -> Value:
     if value > LARGEST:
         raise InputError(f"{kind}[{name}] must be at most {LARGEST:,}, got {value}")
     return int(value) if whole else value
-
-
-def unfold(options: dict[str, Value]) -> dict[str, Value]:
-    """Options with what the names in an expression carry as `stack` and `ratio`; InputError where these contradict."""
-    if "expression" not in options:
-        return options
-    tree = parse_expression(options["expression"])
-    shape = shape_of(tree)
-    broken = linears_alike(tree)
-    if broken is not None:
-        raise InputError(f"expression {tree}: {broken.message}")
-    carried = {} if shape is None else dict(zip(("stack", "ratio"), shape, strict=True))
-    for name, value in carried.items():
-        if options.get(name, value) != value:
-            raise InputError(f"{name}={options[name]} contradicts the names in {tree}, which say {value}")
-    return options | carried | {"expression": str(plain(tree))}
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:

@@ -21,7 +21,8 @@ from typing import NamedTuple
 from bertkernels.errors import InputError, point_at
 from bertkernels.nn.expressions import ExpressionError, parse_expression
 
-from .kinds import Value, check_option, find_kind, unfold
+from .expression_options import Value, unfold
+from .kinds import check_option, find_kind
 
 MAX_SUBLAYERS = 10_000
 MAX_DEPTH = 50

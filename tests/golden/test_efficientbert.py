@@ -3,6 +3,7 @@
 Every recorded model is a case, whatever its configuration; `meta.json` beside them says what each is.
 """
 
+import copy
 import json
 import re
 
@@ -15,6 +16,7 @@ from bertkernels.cli.main import main
 from bertkernels.models.convert.efficientbert_names import encoder_names, linear
 from bertkernels.models.convert.ours import load_ours
 from bertkernels.models.genotype import genotype_of, genotype_texts, parse_genotype
+from bertkernels.models.inheritance import choose_genotype, inherited_student
 from bertkernels.nn.expression_ffn import FUNCTIONS, combine
 from bertkernels.nn.expressions import follows_rules, parse_expression
 from bertkernels.nn.linear import apply_linear
@@ -123,6 +125,20 @@ def test_the_plan_is_the_recorded_genotype(case):
         stacks = [sublayers[1] for sublayers in map(lambda b: b.sublayers, encoder(case.model).encoder.blocks)]
         assert [len(stack) for stack in stacks] == case.known["num_stacked"]
         assert [stack[0].function.up.out_features for stack in stacks] == case.known["expansion_hidden"]
+
+
+@pytest.mark.recordings("efficientbert/supernet_single.npz")
+def test_a_supernet_runs_as_the_student_that_was_recorded_with_its_weights(case, recording):
+    file = recording.with_name("student_single.npz")
+    with np.load(file) as arrays:
+        arrays = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    genotype = parse_genotype(described(file)["ffn_expr"])
+    chosen = copy.deepcopy(case.model)
+    choose_genotype(chosen, genotype)
+    with torch.no_grad():
+        outputs = [model(**inputs(arrays)).last_hidden_state for model in (chosen, inherited_student(chosen, genotype))]
+    assert torch.equal(*outputs)
+    assert_close(outputs[0], arrays["out/output"])
 
 
 def encoder(model):
