@@ -4,6 +4,7 @@ from transformers import PreTrainedConfig
 
 from bertkernels.errors import InputError
 from bertkernels.nn import ACTIVATIONS
+from bertkernels.nn.expressions import WIDTH_RULES
 
 from .kinds import find_kind
 from .plan import Plan, SublayerSpec, parse_plan
@@ -20,11 +21,17 @@ class EncoderConfig(PreTrainedConfig):
         hidden_size: width C of the hidden states.
         embedding_size: width of the embedding tables; None: hidden_size. If it differs from hidden_size, a linear layer
             maps it to hidden_size after the embeddings' dropout.
+        trigram_embeddings: a linear layer maps the words before, at and after each token, embedding_size each, to
+            hidden_size (MobileBERT); the other tables are hidden_size wide.
         num_attention_heads: fixes the head width, hidden_size / num_attention_heads, for all sub-layers.
         intermediate_size: width of `ffn` sub-layers that do not set one.
         plan: the sub-layers, in the language of `bertkernels.models.plan`; stored in normal form.
         supernet_kinds: None: an encoder. A list of sub-layers such as ["attention", "ffn[groups=2]"]: a supernet, see
             `bertkernels.models.supernet`, which holds all of them wherever the plan has a sub-layer.
+        expression_widths: how expressions of `expression_ffn` treat different widths, one of
+            `bertkernels.nn.expressions.WIDTH_RULES`.
+        expression_rules: expressions must follow the rules of EfficientBERT's search space; False: any will do that can
+            be computed.
         conv_kernel_size: taps K of `mixed` and `dynamic_conv` sub-layers that do not set `kernel`.
         head_ratio: `mixed` sub-layers have max(1, int(num_attention_heads / head_ratio)) heads of each kind.
         hidden_act: activation of `ffn` and of the prediction heads; a name from `bertkernels.nn.ACTIVATIONS`.
@@ -55,10 +62,13 @@ class EncoderConfig(PreTrainedConfig):
     vocab_size: int = 30522
     hidden_size: int = 768
     embedding_size: int | None = None
+    trigram_embeddings: bool = False
     num_attention_heads: int = 12
     intermediate_size: int = 3072
     plan: str = "12*(attention ffn)"
     supernet_kinds: list[str] | None = None
+    expression_widths: str = "crop"
+    expression_rules: bool = True
     conv_kernel_size: int = 9
     head_ratio: float = 2
     hidden_act: str = "gelu"
@@ -130,6 +140,7 @@ class EncoderConfig(PreTrainedConfig):
                 self._check_number(name, low=0, high=1)
         self._check_number("answerable_weight", low=0)
         self._check_choice("padding", PADDINGS)
+        self._check_choice("expression_widths", WIDTH_RULES)
         self._check_choice("qa_head", QA_HEADS)
         self._check_choice("hidden_act", ACTIVATIONS)
         if self.classifier_hidden_act is not None:

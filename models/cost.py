@@ -90,12 +90,13 @@ def costs(config: EncoderConfig, tokens: int, counting: Counting = PRODUCTS) -> 
 
 
 def sublayer_cost(config: EncoderConfig, sublayer: SublayerSpec, tokens: int, counting: Counting = PRODUCTS) -> Cost:
-    """Of a sub-layer with its residual connection and LayerNorm."""
+    """Of a sub-layer with its residual connection and LayerNorm, or of all that stand in a row."""
     arguments = find_kind(sublayer.kind).arguments(config, **dict(sublayer.options))
     width = config.hidden_size
     frame = Operations(elements=width, dropouts=width, norms=width)
     operations = KINDS[sublayer.kind].operations(tokens, **arguments) + frame
-    return Cost(_sublayer_parameters(sublayer.kind, tuple(arguments.items()), width), tokens * counting(operations))
+    numbers = _sublayer_parameters(sublayer.kind, tuple(arguments.items()), width)
+    return Cost(sublayer.stack * numbers, sublayer.stack * tokens * counting(operations))
 
 
 @lru_cache(maxsize=1024)
@@ -106,12 +107,17 @@ def _sublayer_parameters(kind: str, arguments: tuple[tuple[str, Any], ...], widt
 
 def _embeddings(config: EncoderConfig, tokens: int, counting: Counting) -> Cost:
     narrow, width = config.embedding_size, config.hidden_size
-    operations = Operations(elements=2 * narrow, dropouts=narrow, norms=narrow)
+    sum_width = width if config.trigram_embeddings else narrow  # of the word's, position's and type's sum
+    operations = Operations(elements=2 * sum_width, dropouts=sum_width, norms=sum_width)
     if counting.lookups:
-        operations += Operations(products=narrow * (config.vocab_size + tokens + config.type_vocab_size))
-    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
-    numbers = (rows + 2) * narrow  # two of the norm
-    if narrow != width:
+        others = sum_width * (tokens + config.type_vocab_size)
+        operations += Operations(products=narrow * config.vocab_size + others)
+    rows = config.max_position_embeddings + config.type_vocab_size
+    numbers = config.vocab_size * narrow + (rows + 2) * sum_width  # two of the norm
+    if config.trigram_embeddings:
+        operations += linear(3 * narrow, width)
+        numbers += _of_linear(3 * narrow, width)
+    elif narrow != width:
         operations += linear(narrow, width)
         numbers += _of_linear(narrow, width)
     return Cost(numbers, tokens * counting(operations))

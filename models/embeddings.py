@@ -1,9 +1,9 @@
-"""Word, position and token type embeddings."""
+"""Word, position and token type embeddings, of single tokens or of trigrams."""
 
 import torch
 from torch import nn
 
-from bertkernels.nn import Alignment, Packing
+from bertkernels.nn import Alignment, Packing, apply_linear
 
 from .configuration import EncoderConfig
 
@@ -11,14 +11,16 @@ from .configuration import EncoderConfig
 class Embeddings(nn.Module):
     """dropout(LayerNorm(word + position + token type)), embedding_size wide.
 
+    `width`, where given, is that of the position and token type tables and of the sum.
+
     The padding token's row trains like any other, as in the published code: under `padding="reference"` it takes part
     in convolutions.
     """
 
-    def __init__(self, config: EncoderConfig):
+    def __init__(self, config: EncoderConfig, width: int | None = None):
         super().__init__()
-        width = config.embedding_size
-        self.word_embeddings = nn.Embedding(config.vocab_size, width)
+        width = config.embedding_size if width is None else width
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.embedding_size)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -48,12 +50,17 @@ class Embeddings(nn.Module):
         if packing is not None:
             given = packing.pack(given)
         words = self.word_embeddings(given) if inputs_embeds is None else given  # [B, T, E], or packed as all below
+        words = self._widened(words, packing)
         if token_type_ids is None:
             token_type_ids = position_ids.new_zeros(1)  # for all tokens: its gradient is one sum over them
         elif packing is not None:
             token_type_ids = packing.pack(token_type_ids.expand(shape))
         x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
         return self.dropout(self.norm(x))
+
+    def _widened(self, words: torch.Tensor, packing: Packing | Alignment | None) -> torch.Tensor:
+        """Words as wide as what is added to them."""
+        return words
 
     def _positions(self, given: torch.Tensor, packing: Packing | Alignment | None) -> torch.Tensor:
         packed = isinstance(packing, Packing)
@@ -62,3 +69,39 @@ class Embeddings(nn.Module):
         if tokens > known:
             raise ValueError(f"sequences of {tokens} tokens are longer than max_position_embeddings, {known}")
         return packing.positions() if packed else torch.arange(tokens, device=given.device)[None]
+
+
+class TrigramEmbeddings(Embeddings):
+    """dropout(LayerNorm(linear(word after ∥ word ∥ word before) + position + token type)), hidden_size wide.
+
+    Beyond a sequence's ends there are zeros. Under `padding="exact"` its ends are those of its real tokens; under
+    "reference" the last one's successor is padding, as in the released EfficientBERT code.
+
+    Source: MobileBERT (Sun et al. 2020, arXiv 2004.02984, §3.1); the order of the three is EfficientBERT's program's.
+    """
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__(config, config.hidden_size)
+        self.trigram = nn.Linear(3 * config.embedding_size, config.hidden_size)
+
+    def _widened(self, words: torch.Tensor, packing: Packing | Alignment | None) -> torch.Tensor:
+        # what layers add to keeps its dtype under autocast
+        return apply_linear(self.trigram, trigrams(words, packing)).to(words.dtype)
+
+
+def trigrams(words: torch.Tensor, packing: Packing | Alignment | None = None) -> torch.Tensor:
+    """words [B, T, E], or as `packing` packs them, → [B, T, 3·E] likewise: the next word, the word, the one before."""
+    if isinstance(packing, Alignment):
+        words = packing.layout.clear_padding(words)
+    after, before = (shifted(words, by) for by in (-1, 1))
+    if isinstance(packing, Packing):
+        first = packing.positions()[:, None] == 0  # [total, 1]
+        before = before.masked_fill(first, 0)
+        after = after.masked_fill(shifted(first, -1), 0)
+    return torch.cat([after, words, before], -1)
+
+
+def shifted(x: torch.Tensor, by: int) -> torch.Tensor:
+    """x […, T, E] moved by ±1 along T: 1 puts each row where its successor was. Zeros, or False, fill the gap."""
+    gap = torch.zeros_like(x[..., :1, :])
+    return torch.cat([gap, x[..., :-1, :]] if by == 1 else [x[..., 1:, :], gap], -2)

@@ -24,7 +24,7 @@ from bertkernels.nn import (
 )
 
 from .configuration import EncoderConfig
-from .embeddings import Embeddings
+from .embeddings import Embeddings, TrigramEmbeddings
 from .plan import BlockSpec
 from .slot import Slot
 from .sublayer import build_sublayer
@@ -147,8 +147,8 @@ class EncoderModel(EncoderPreTrainedModel):
     def __init__(self, config: EncoderConfig, add_pooler: bool | None = None):
         super().__init__(config)
         config.check()
-        narrow = config.embedding_size != config.hidden_size
-        self.embeddings = Embeddings(config)
+        narrow = config.embedding_size != config.hidden_size and not config.trigram_embeddings
+        self.embeddings = TrigramEmbeddings(config) if config.trigram_embeddings else Embeddings(config)
         self.embeddings_projection = GlorotLinear(config.embedding_size, config.hidden_size) if narrow else None
         self.encoder = Encoder(config)
         wants_pooler = config.pooler if add_pooler is None else add_pooler

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from bertkernels.errors import InputError
-from bertkernels.nn import Attention, DynamicConv, FeedForward, MixedAttention
+from bertkernels.nn import Attention, DynamicConv, ExpressionFeedForward, FeedForward, MixedAttention
+from bertkernels.nn.expressions import parse_expression
 
+from .expression_options import Value, expression_ffn, expression_ffn_operations
 from .operations import Operations, linear
 
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ class Kind:
 
     Attributes:
         module: what stands in the encoder; called with (x, layout).
-        options: what may stand in brackets in a plan, with its type: int (from 1) or float (above 0, also whole).
-        arguments: (config, **options) → the module's arguments. Raises InputError where they do not fit together.
+        options: what may stand in brackets in a plan, with its type: int (from 1), float (above 0, also whole), or str
+            (an expression). `stack`, where a kind has it, is how many stand in a row, each in a frame of its own.
+        arguments: (config, **options) → a module's arguments. Raises InputError where they do not fit together.
         operations: (tokens, **arguments) → what the module does to one of so many tokens of a sequence.
     """
 
@@ -139,6 +142,12 @@ def _ffn_operations(tokens: int, hidden_size: int, intermediate_size: int, group
 KINDS: dict[str, Kind] = {
     "attention": Kind(Attention, {"heads": int}, _attention, _attention_operations),
     "dynamic_conv": Kind(DynamicConv, {"kernel": int, "heads": int}, _dynamic_conv, _dynamic_conv_operations),
+    "expression_ffn": Kind(
+        ExpressionFeedForward,
+        {"expression": str, "ratio": int, "stack": int},
+        expression_ffn,
+        expression_ffn_operations,
+    ),
     "ffn": Kind(FeedForward, {"groups": int, "width": int}, _ffn, _ffn_operations),
     "mixed": Kind(MixedAttention, {"head_ratio": float, "kernel": int, "heads": int}, _mixed, _mixed_operations),
 }
@@ -151,11 +160,13 @@ def find_kind(name: str) -> Kind:
     return KINDS[name]
 
 
-def check_option(kind: str, name: str, value: object) -> float:
-    """The value of an option of a kind, whole numbers as int; InputError where there is no such option or value."""
+def check_option(kind: str, name: str, value: object) -> Value:
+    """The value of an option of a kind, in its normal form; InputError where there is no such option or value."""
     options = find_kind(kind).options
     if name not in options:
         raise InputError(f"{kind} has no option {name!r}{_hint(name, options)}")
+    if options[name] is str:
+        return str(parse_expression(value))
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     whole = number and value == int(value)
     if options[name] is int and not (whole and value >= 1):

@@ -3,11 +3,12 @@
     plan     := item+
     item     := [N "*"] ( block | "(" plan ")" )
     block    := "(" sublayer+ ")" | sublayer
-    sublayer := kind [ "[" option "=" number ("," option "=" number)* "]" ]
+    sublayer := kind [ "[" option "=" value ("," option "=" value)* "]" ]        value := number | expression
 
 `12*(attention ffn)` is BERT-base: twelve blocks of two sub-layers. Parentheses around nothing but sub-layers make one
 block of them; around anything else they only group: `2*(3*(mixed ffn) attention)`. The kinds and their options are in
-`kinds.py`.
+`kinds.py`; expressions, as in `expression_ffn[expression=tanh(linear(gelu(linear(x, w1)), w2)), stack=2]`, are
+`bertkernels.nn.expressions`.
 """
 
 import re
@@ -17,34 +18,41 @@ from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
-from bertkernels.errors import InputError
+from bertkernels.errors import InputError, point_at
+from bertkernels.nn.expressions import ExpressionError, parse_expression
 
+from .expression_options import Value, unfold
 from .kinds import check_option, find_kind
 
 MAX_SUBLAYERS = 10_000
 MAX_DEPTH = 50
 _MAX_DIGITS = 9  # before the point: Python refuses to read whole numbers of thousands of digits
-_SHOWN = 70  # how much of a long plan an error quotes
 
 
 @dataclass(frozen=True)
 class SublayerSpec:
     """One sub-layer: its kind and those options that the plan sets, sorted by name.
 
-    Options are given as a mapping or as pairs. Raises InputError for kinds, options and values that do not exist.
+    Options are given as a mapping or as pairs. What names in an expression carry, as `linear2_1` does, becomes options
+    of their own. Raises InputError for kinds, options and values that do not exist.
     """
 
     kind: str
-    options: tuple[tuple[str, float], ...] = ()
+    options: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
         find_kind(self.kind)
         pairs: Iterable = self.options.items() if isinstance(self.options, Mapping) else self.options
-        checked = {name: check_option(self.kind, name, value) for name, value in pairs}
+        checked = unfold({name: check_option(self.kind, name, value) for name, value in pairs})
         object.__setattr__(self, "options", tuple(sorted(checked.items())))
 
+    @property
+    def stack(self) -> int:
+        """How many of it stand in a row."""
+        return dict(self.options).get("stack", 1)
+
     def __str__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options)
+        options = ", ".join(f"{name}={value}" for name, value in self.options)
         return f"{self.kind}[{options}]" if options else self.kind
 
 
@@ -165,7 +173,8 @@ class _Parser:
     def _sublayer(self) -> SublayerSpec:
         kind = self._take("name")
         self._checked(kind, find_kind, kind.text)
-        options: dict[str, float] = {}
+        options: dict[str, Value] = {}
+        start = self._next
         if self._next.kind == "[":
             self._take("[")
             self._option(kind.text, options)
@@ -173,18 +182,36 @@ class _Parser:
                 self._take(",")
                 self._option(kind.text, options)
             self._take("]")
-        return SublayerSpec(kind.text, tuple(options.items()))
+        return self._checked(start, SublayerSpec, kind.text, tuple(options.items()))
 
-    def _option(self, kind: str, options: dict[str, float]) -> None:
+    def _option(self, kind: str, options: dict[str, Value]) -> None:
         name = self._take("name", f"an option of {kind}")
         if name.text in options:
             raise self._error(f"option {name.text!r} is given twice", name)
         self._take("=")
+        if find_kind(kind).options.get(name.text) is str:
+            options[name.text] = self._expression()
+            return
         value = self._take("number")
         number = int(value.text) if value.text.isdigit() else float(value.text)
         # the name is at fault where the kind has no such option, else the value
         at = value if name.text in find_kind(kind).options else name
         options[name.text] = self._checked(at, check_option, kind, name.text, number)
+
+    def _expression(self) -> str:
+        """What stands from here to the comma or bracket that ends the option."""
+        start = self._take("name", "an expression")
+        end, depth = start, 0
+        while depth or self._next.kind == "(":
+            end = self._next
+            if end.kind not in ("name", ",", "(", ")"):
+                raise self._expected("',' or ')'")
+            depth += {"(": 1, ")": -1}.get(end.kind, 0)
+            self.index += 1
+        try:
+            return str(parse_expression(self.text[start.position : end.position + len(end.text)]))
+        except ExpressionError as error:
+            raise self._error(error.message, start._replace(position=start.position + error.position)) from None
 
     @property
     def _next(self) -> _Token:
@@ -209,10 +236,7 @@ class _Parser:
         return self._error(f"expected {what}, got {got}", token)
 
     def _error(self, message: str, token: _Token) -> InputError:
-        start = max(0, token.position - _SHOWN // 2)
-        quoted = re.sub(r"\s", " ", self.text[start : start + _SHOWN])
-        caret = " " * (token.position - start) + "^"
-        return InputError(f"plan: {message} (character {token.position + 1})\n  {quoted}\n  {caret}")
+        return InputError(f"plan: {message} {point_at(self.text, token.position)}")
 
     def _tokens(self) -> Iterable[_Token]:
         position, end = 0, len(self.text.rstrip())

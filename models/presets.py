@@ -2,6 +2,10 @@
 
 The order of sub-layers in `lvbert-medium` and `lvbert-base` is an inference: the authors released one order, that of
 `lvbert-small`, and the sizes of the files with the other two models' weights fit its eight sub-layers of each kind.
+
+EfficientBERT's authors released one genotype for all sizes. `efficientbert-plusplus` has the feed-forward width of the
+released code, 360; the size that its log prints is that of 540, `efficientbert-plusplus-wide`. `efficientbert-plus` is
+`efficientbert-base` with weights from another training.
 """
 
 from difflib import get_close_matches
@@ -10,6 +14,7 @@ from bertkernels.errors import InputError
 
 from .configuration import EncoderConfig
 from .electra import ElectraConfig, generator_config
+from .genotype import RELEASED, genotype_plan, parse_genotype
 
 _BERT = {"plan": "12*(attention ffn)", "pooler": True}
 _ELECTRA = {"plan": "12*(attention ffn)"}
@@ -26,9 +31,21 @@ _BASE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 307
 _SMALL = {"hidden_size": 256, "embedding_size": 128, "num_attention_heads": 4, "intermediate_size": 1024}
 _MEDIUM_SMALL = {"hidden_size": 384, "embedding_size": 128, "num_attention_heads": 8, "intermediate_size": 1536}
 _MEDIUM = {"hidden_size": 384, "embedding_size": 128, "num_attention_heads": 6, "intermediate_size": 1536}
+_EFFICIENTBERT = {
+    "plan": genotype_plan(parse_genotype(RELEASED)),
+    "num_attention_heads": 12,
+    "embedding_size": 128,
+    "trigram_embeddings": True,
+    "hidden_act": "gelu_tanh",
+    "layer_norm_eps": 1e-5,
+    "pooler": True,
+}
+_EFFICIENTBERT_BASE = {**_EFFICIENTBERT, "hidden_size": 540, "intermediate_size": 540}
+_EFFICIENTBERT_TINY = {**_EFFICIENTBERT, "hidden_size": 360, "intermediate_size": 360}
+_EFFICIENTBERT_12 = {**_EFFICIENTBERT_TINY, "plan": genotype_plan(parse_genotype(RELEASED), blocks=12)}
 
 # BERT-small is the 4-layer, 512-wide one of Turc et al. 2019; ELECTRA, ConvBERT and LV-BERT are as their authors
-# released them.
+# released them; TinyBERT (Jiao et al. 2020) has BERT's own activation and epsilon.
 _PRESETS: dict[str, dict] = {
     "bert-small": {
         **_BERT,
@@ -46,6 +63,26 @@ _PRESETS: dict[str, dict] = {
     "lvbert-small": {**_LVBERT, **_SMALL},
     "lvbert-medium": {**_LVBERT, **_MEDIUM},
     "lvbert-base": {**_LVBERT, **_BASE},
+    "tinybert-4": {
+        **_BERT,
+        "plan": "4*(attention ffn)",
+        "hidden_size": 312,
+        "num_attention_heads": 12,
+        "intermediate_size": 1200,
+    },
+    "tinybert-6": {**_BERT, **_BASE, "plan": "6*(attention ffn)"},
+    "efficientbert-tiny": _EFFICIENTBERT_TINY,
+    "efficientbert-base": _EFFICIENTBERT_BASE,
+    "efficientbert-plus": _EFFICIENTBERT_BASE,
+    "efficientbert-plusplus": _EFFICIENTBERT_12,
+    "efficientbert-plusplus-wide": {**_EFFICIENTBERT_12, "intermediate_size": 540},
+    "efficientbert-tinybert6": {
+        **_EFFICIENTBERT,
+        **_BASE,
+        "embedding_size": 768,
+        "trigram_embeddings": False,
+        "expression_widths": "pad",
+    },
 }
 
 # How wide the published generator is, of the discriminator's width.

@@ -1,14 +1,20 @@
 """One sub-layer of an encoder, in the frame that it stands in."""
 
-from bertkernels.nn import PostNorm
+from bertkernels.nn import PostNorm, PostNormStack
 
 from .configuration import EncoderConfig
 from .kinds import find_kind
 from .plan import SublayerSpec
 
 
-def build_sublayer(config: EncoderConfig, spec: SublayerSpec) -> PostNorm:
-    """LayerNorm(x + dropout(f(x))) with an f of the kind and options that the plan names."""
+def build_sublayer(config: EncoderConfig, spec: SublayerSpec) -> PostNorm | PostNormStack:
+    """LayerNorm(x + dropout(f(x))) with an f of the kind and options that the plan names, or a row of such."""
+    if "stack" not in find_kind(spec.kind).options:
+        return _frame(config, spec)
+    return PostNormStack(_frame(config, spec) for _ in range(spec.stack))
+
+
+def _frame(config: EncoderConfig, spec: SublayerSpec) -> PostNorm:
     return PostNorm(
         find_kind(spec.kind).build(config, dict(spec.options)),
         config.hidden_size,

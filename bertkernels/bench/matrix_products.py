@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bertkernels.models.encoder import EncoderModel
-from bertkernels.nn import Attention, DynamicConv, FeedForward, GroupedLinear, MixedAttention
+from bertkernels.nn import Attention, DynamicConv, FeedForward, GroupedLinear, MixedAttention, PostNormStack
 
 from .case import BACKWARD, BOTH, Case, Peer
 
@@ -73,6 +73,8 @@ def operands_by_part(
     activations = _Activations(case, device or case.device)
     sequences = [case.tokens] * case.batch if lengths is None else list(lengths)
     rows = sum(sequences)
+    if model.config.trigram_embeddings:
+        yield EMBEDDINGS, _linear(model.embeddings.trigram, rows, activations)
     if model.embeddings_projection is not None:
         yield EMBEDDINGS, _linear(model.embeddings_projection, rows, activations)
     for block in model.encoder.blocks:
@@ -94,6 +96,10 @@ def operands_by_part(
             elif isinstance(function, DynamicConv):
                 for layer in (function.value, function.gate, function.pointwise, function.conv_kernel, function.output):
                     yield DYNAMIC_CONV, _linear(layer, rows, activations)
+            elif isinstance(sublayer, PostNormStack):
+                for frame in sublayer:
+                    for layer in (frame.function.up, frame.function.down):
+                        yield FEED_FORWARD, _linear(layer, rows, activations)
             elif isinstance(function, FeedForward):
                 for layer in (function.up, function.down):
                     yield FEED_FORWARD, _linear(layer, rows, activations)

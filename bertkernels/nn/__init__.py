@@ -4,6 +4,7 @@ from .activation import ACTIVATIONS
 from .attention import Attention
 from .depthwise import DepthwiseConv1d
 from .dynamic_conv import DynamicConv
+from .expression_ffn import ExpressionFeedForward
 from .ffn import FeedForward
 from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
@@ -12,6 +13,7 @@ from .linear import apply_linear, calls_alone
 from .mixed import MixedAttention
 from .packing import Alignment, Packing, pack_mask, shapes_are_static, static_shapes
 from .residual import PostNorm, apply_residual_norm
+from .stack import PostNormStack
 
 __all__ = [
     "ACTIVATIONS",
@@ -20,6 +22,7 @@ __all__ = [
     "Attention",
     "DepthwiseConv1d",
     "DynamicConv",
+    "ExpressionFeedForward",
     "FeedForward",
     "GlorotLinear",
     "GroupedLinear",
@@ -27,6 +30,7 @@ __all__ = [
     "MixedAttention",
     "Packing",
     "PostNorm",
+    "PostNormStack",
     "apply_linear",
     "apply_residual_norm",
     "calls_alone",

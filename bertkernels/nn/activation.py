@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu_pytorch_tanh": gelu_tanh,
     "linear": linear,
     "relu": nn.functional.relu,
+    "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
 }
 
@@ -32,6 +33,7 @@ FUSED_NAME: dict[str, str | None] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "linear": None,
     "relu": "relu",
+    "sigmoid": "sigmoid",
     "tanh": "tanh",
 }
 

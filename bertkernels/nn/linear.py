@@ -10,10 +10,16 @@ from .activation import ACTIVATIONS, FUSED_NAME
 from .glorot import GlorotLinear
 
 PLAIN = (nn.Linear, GlorotLinear)
+Weights = tuple[torch.Tensor, torch.Tensor | None]  # weight and bias
 
 
 def apply_linear(
-    layer: nn.Module, x: torch.Tensor, *, activation: str | None = None, multiplier: torch.Tensor | None = None
+    layer: nn.Module,
+    x: torch.Tensor,
+    *,
+    activation: str | None = None,
+    multiplier: torch.Tensor | None = None,
+    weights: Weights | None = None,
 ) -> torch.Tensor:
     """activation(layer(x)), or layer(x) · multiplier.
 
@@ -25,14 +31,16 @@ def apply_linear(
         layer: a module […, I] → […, O].
         x: […, I].
         activation: a name from `bertkernels.nn.ACTIVATIONS`; multiplier: […, O]; at most one of them.
+        weights: weight and bias to use in place of the layer's own, such as slices of them; the layer is then plain.
     """
     alone = activation is None and multiplier is None
     # torch leaves bf16 to oneDNN by itself
     same = alone and (x.dtype != torch.float32 or not onednn_multiplies(x.dtype))
     if not same and x.device.type == "cpu" and type(layer) in PLAIN and calls_alone(layer):
         fused = None if activation is None else FUSED_NAME[activation]
-        return ops.linear(x, layer.weight, layer.bias, activation=fused, multiplier=multiplier, impl="torch")
-    out = layer(x)
+        weight, bias = weights or (layer.weight, layer.bias)
+        return ops.linear(x, weight, bias, activation=fused, multiplier=multiplier, impl="torch")
+    out = layer(x) if weights is None else nn.functional.linear(x, *weights)
     if multiplier is not None:
         return out * multiplier
     return out if activation is None else ACTIVATIONS[activation](out)

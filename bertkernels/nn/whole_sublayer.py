@@ -14,7 +14,7 @@ from ..ops import dispatch
 from ..ops.attention import key_bias_of
 from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
-from .linear import PLAIN, calls_alone, weight_and_bias
+from .linear import PLAIN, Weights, calls_alone, weight_and_bias
 
 LINEAR = (nn.Linear, GlorotLinear, GroupedLinear)
 
@@ -27,12 +27,14 @@ def feed_forward_block(
     dropout: nn.Module,
     x: torch.Tensor,
     kinds: tuple[type, ...] = LINEAR,
+    weights: tuple[Weights, Weights] | None = None,
 ) -> torch.Tensor | None:
     """norm(x + dropout(down(activation(up(x))))), x […, C].
 
     Args:
         activation: as `bertkernels.ops.bias_activation` names it.
         kinds: classes of linear layers of which only weight and bias matter.
+        weights: those of `up` and `down` to use in place of their own.
     """
     if type(up) not in kinds or type(down) not in kinds:
         return None
@@ -41,10 +43,12 @@ def feed_forward_block(
     p = _dropout_p(dropout)
     if p is None:
         return None
-    weights = (*weight_and_bias(up), *weight_and_bias(down))
-    if not _are_there(*weights):
+    of_up, of_down = weights or (weight_and_bias(up), weight_and_bias(down))
+    if not _are_there(*of_up, *of_down):
         return None
-    return ops.feed_forward_block(x, *weights, *weight_and_bias(norm), activation=activation, eps=norm.eps, dropout_p=p)
+    return ops.feed_forward_block(
+        x, *of_up, *of_down, *weight_and_bias(norm), activation=activation, eps=norm.eps, dropout_p=p
+    )
 
 
 def dynamic_conv_block(

@@ -115,6 +115,8 @@ def their_model(model: PreTrainedModel, to: str = "huggingface") -> PreTrainedMo
 def _check_kinds(config: EncoderConfig) -> None:
     if config.supernet_kinds is not None:
         raise InputError("this model is a supernet: only a model of one of its plans has a counterpart")
+    if config.trigram_embeddings:
+        raise InputError("no Hugging Face model that we convert to has trigram embeddings")
     kinds = {sublayer.kind for block in config.parsed_plan.blocks for sublayer in block.sublayers}
     unknown = sorted(kinds - {"attention", "mixed", "ffn"})
     if unknown:

@@ -23,7 +23,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """
     for name in _NAMES:
         if (folder / name).is_file():
-            return _read(folder / name)
+            return read_weight_file(folder / name)
         index = folder / f"{name}.index.json"
         if index.is_file():
             return _read_shards(index)
@@ -41,20 +41,23 @@ def _read_shards(index: Path) -> dict[str, torch.Tensor]:
         path = index.parent / Path(shard).name
         if not path.is_file():
             raise InputError(f"{path} is missing, which {index.name} names")
-        weights |= _read(path)
+        weights |= read_weight_file(path)
     lost = sorted(set(places) - weights.keys())
     if lost:
         raise InputError(f"{index} names weights that its files do not have: {', '.join(lost)}")
     return weights
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def read_weight_file(path: Path) -> dict[str, torch.Tensor]:
+    """The weights in one file; of a training checkpoint its "state_dict". Raises InputError where it cannot be read."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(weight, torch.Tensor) for weight in content.values()):
         raise InputError(f"{path} is not a dictionary of weights")
     return content

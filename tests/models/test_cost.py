@@ -15,6 +15,7 @@ from bertkernels.models.kinds import KINDS
 from bertkernels.models.operations import COUNTINGS, ELECTRA, PRODUCTS, Operations
 from bertkernels.models.plan import SublayerSpec
 from bertkernels.models.presets import electra_preset, electra_preset_names, preset, preset_names
+from bertkernels.models.sublayer import build_sublayer
 
 SIZES = {
     "vocab_size": 50,
@@ -64,6 +65,11 @@ def test_pairs_have_as_many_parameters_as_the_model(changes):
 OPTIONS = {
     "attention": [{}, {"heads": 3}],
     "dynamic_conv": [{}, {"kernel": 4, "heads": 3}],
+    "expression_ffn": [
+        {},
+        {"expression": "linear(relu(mul(linear(x, w1), x)), w2)", "ratio": 3},
+        {"expression": "tanh(linear3_2(gelu(linear3_2(max(x,tanh(x)),wb1)),wb2))"},
+    ],
     "ffn": [{}, {"groups": 4, "width": 64}],
     "mixed": [{}, {"kernel": 4, "heads": 3}, {"head_ratio": 4}],
 }
@@ -75,10 +81,17 @@ OPTIONS = {
 def test_every_kinds_products_are_those_that_torch_counts(kind, options):
     config = EncoderConfig(**SIZES)
     found = sublayer_cost(config, SublayerSpec(kind, options), TOKENS)
-    module = KINDS[kind].build(config, options).eval()
+    module = build_sublayer(config, SublayerSpec(kind, options)).eval()
     x = torch.randn(1, TOKENS, config.hidden_size)
     assert found.flops == counted(lambda: module(x)) > 0
-    assert found.parameters == count(module) + 2 * config.hidden_size
+    assert found.parameters == count(module)
+
+
+def test_products_of_trigram_embeddings():
+    config = EncoderConfig(**SIZES, plan="attention expression_ffn[stack=2]", trigram_embeddings=True)
+    model = EncoderModel(config).eval()
+    assert forward_flops(config, TOKENS) == counted(lambda: model(torch.zeros(1, TOKENS, dtype=torch.long)))
+    assert parameters(config) == count(model)
 
 
 @pytest.mark.parametrize("pooler", [False, True])

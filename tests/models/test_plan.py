@@ -59,7 +59,7 @@ def test_normal_form(text, normal):
 
 
 def random_plan(rng: random.Random) -> Plan:
-    values = {int: [1, 2, 9], float: [0.5, 2, 4 / 3, 1e-7]}
+    values = {int: [1, 2, 9], float: [0.5, 2, 4 / 3, 1e-7], str: ["x", "linear(gelu(linear(x, w1)), w2)"]}
 
     def sublayer():
         kind = rng.choice(sorted(KINDS))
@@ -93,7 +93,7 @@ def test_normal_form_reads_back(seed):
         ("attention ffn)", "expected a sub-layer or '(', got ')'", 14),
         ("2*()", "expected a sub-layer or '(', got ')'", 4),
         ("12*(atention ffn)", "unknown sub-layer 'atention', did you mean 'attention'?", 5),
-        ("zzz", "unknown sub-layer 'zzz'; known: attention, dynamic_conv, ffn, mixed", 1),
+        ("zzz", "unknown sub-layer 'zzz'; known: attention, dynamic_conv, expression_ffn, ffn, mixed", 1),
         ("mixed[kernal=9]", "mixed has no option 'kernal', did you mean 'kernel'?", 7),
         ("ffn[groups=0]", "ffn[groups] must be a whole number from 1, got 0", 12),
         ("ffn[groups=1.5]", "ffn[groups] must be a whole number from 1, got 1.5", 12),
@@ -115,6 +115,13 @@ def test_normal_form_reads_back(seed):
         ("mixed[head_ratio=1e999]", "mixed[head_ratio] must be a number above 0, got inf", 18),
         ("9999999999*ffn", "the number is too large", 1),
         ("__import__('os')", 'unexpected character "\'"', 12),
+        ("expression_ffn[expression=]", "expected an expression, got ']'", 27),
+        ("expression_ffn[expression=2]", "expected an expression, got '2'", 27),
+        ("expression_ffn[expression=add(x=2)]", "expected ',' or ')', got '='", 32),
+        ("expression_ffn[expression=linear(geul(x), w1)]", "unknown function 'geul', did you mean 'gelu'?", 34),
+        ("expression_ffn[expression=gelu(x]", "expected ',' or ')', got ']'", 33),
+        ("expression_ffn[expression=linear5_1(x, w1)]", "linear<S>_<R> takes S and R from 1 to 4", 27),
+        ("expression_ffn[expression=linear2_1(x, w1), stack=3]", "stack=3 contradicts the names", 15),
     ],
 )
 def test_errors_say_where(text, message, character):
@@ -144,6 +151,28 @@ def test_deep_nesting_is_an_error_and_not_a_crash():
 def test_only_text_is_a_plan(value):
     with pytest.raises(InputError, match="plan must be text"):
         parse_plan(value)
+
+
+@pytest.mark.parametrize(
+    "text, normal",
+    [
+        (
+            "expression_ffn[stack=2,expression=tanh( linear(gelu(linear(x,wb1)),wb2) )]",
+            "expression_ffn[expression=tanh(linear(gelu(linear(x, w1)), w2)), stack=2]",
+        ),
+        (
+            "2*(attention expression_ffn[expression=linear4_2(gelu(linear4_2(x,wb1)),wb2)])",
+            "2*(attention expression_ffn[expression=linear(gelu(linear(x, w1)), w2), ratio=2, stack=4])",
+        ),
+        (
+            "expression_ffn[expression=linear2_1(relu(linear2_1(x,wb1)),wb2), ratio=1]",
+            "expression_ffn[expression=linear(relu(linear(x, w1)), w2), ratio=1, stack=2]",
+        ),
+    ],
+)
+def test_expressions_in_either_spelling(text, normal):
+    assert str(parse_plan(text)) == normal
+    assert parse_plan(normal) == parse_plan(text)
 
 
 def test_specs_check_what_they_are_made_of():
