@@ -17,8 +17,10 @@ import shlex
 import shutil
 import statistics
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
+from bertkernels.bench.timing import milliseconds
 from bertkernels.cli.arguments import parse_arguments
 from bertkernels.training.checkpoints import checkpoints
 from bertkernels.training.finetune import read_task
@@ -90,7 +92,7 @@ def _run(
     replaced = max(1, round(arguments.replacing_share * steps))
     own_flags = [flag.format(steps=replaced, blocks=arguments.successor_blocks) for flag in METHODS[method][1]]
     print(f"== {task} {method} seed {seed}: {steps} steps, modules replaced in {replaced}", flush=True)
-    results = finish(*_parse([*common, *own_flags, *flags]), theseus)
+    results = finish(*_parse([*common, *own_flags, *flags]), partial(theseus, measure=milliseconds))
     for checkpoint in checkpoints(place):
         shutil.rmtree(checkpoint)
     report = json.loads((place / REPORT).read_text(encoding="utf-8"))

@@ -214,3 +214,11 @@ def _quantiles(seconds: tuple[float, ...]) -> list[float]:
     """20, 50 and 80 %, in microseconds."""
     quantiles = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
     return torch.tensor(seconds, dtype=torch.float64).mul(1e6).quantile(quantiles).tolist()
+
+
+def milliseconds(
+    callables: Mapping[str, Callable[[], object]], seconds: float, device: torch.device | str
+) -> dict[str, float]:
+    """The median time of each, taken in turns."""
+    timings = interleaved(callables, seconds=seconds, device=device)
+    return {name: timing.p50 / 1e3 for name, timing in timings.items()}

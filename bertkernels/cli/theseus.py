@@ -1,5 +1,6 @@
 """`bertkernels theseus`: a fine-tuned encoder compressed by progressive module replacing."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ _DESCRIPTION = (
 
 def run(argv: list[str]) -> int:
     """Compresses as the flags say, once, for several tasks and seeds or over a grid, and prints the evaluation."""
+    from bertkernels.bench.timing import milliseconds
     from bertkernels.cli.finetune import print_metrics
     from bertkernels.data.glue import TRAINED, task_names
     from bertkernels.training.series_arguments import chosen_seeds
@@ -29,7 +31,7 @@ def run(argv: list[str]) -> int:
     seeds = chosen_seeds(seeds_asked, training.seed)
     if grid.grid or len(tasks) > 1 or seeds is not None:
         return _several(argv, tasks, seeds)
-    result = theseus(arguments, training)
+    result = theseus(arguments, training, measure=milliseconds)
     if training.process_index == 0:
         print_metrics(result.metrics)
         print(f"Successor: {result.output_dir}")
@@ -37,6 +39,7 @@ def run(argv: list[str]) -> int:
 
 
 def _several(argv: list[str], tasks: list[str | None], seeds: list[int] | None) -> int:
+    from bertkernels.bench.timing import milliseconds
     from bertkernels.cli.finetune import print_metrics
     from bertkernels.data.glue import check_glue_folders
     from bertkernels.search.theseus_grid import search_grid
@@ -50,15 +53,16 @@ def _several(argv: list[str], tasks: list[str | None], seeds: list[int] | None) 
     if arguments.glue_dir and tasks != [None]:
         check_glue_folders(arguments.glue_dir, tasks)
     folder, first = Path(training.output_dir), training.process_index == 0
+    train = partial(theseus, measure=milliseconds)
 
     def compress(flags: list[str], place: Path) -> dict[str, object]:
         if seeds is None:
-            return finish(*_run_of([*flags, "--output_dir", str(place)]), theseus)
+            return finish(*_run_of([*flags, "--output_dir", str(place)]), train)
         return finetune_seeds(
             seeds,
             place,
             lambda seed, inner: _run_of([*flags, "--output_dir", str(inner), "--seed", str(seed)]),
-            theseus,
+            train,
         )
 
     def compress_task(task: str | None, place: Path) -> dict[str, object]:

@@ -1,16 +1,19 @@
 """Size and speed of a successor beside its predecessor."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
 from transformers import PreTrainedModel
 
-from bertkernels.bench.timing import interleaved
 from bertkernels.models.cost import forward_flops
 from bertkernels.training.finetune import TaskData
 from bertkernels.training.theseus.trainer import TheseusTrainer
 
 _ROWS = 32
+
+# (calls by name, seconds for all, device) → milliseconds of each; such as `bertkernels.bench.timing.milliseconds`
+Measure = Callable[[Mapping[str, Callable[[], object]], float, torch.device], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,17 @@ class ModelFigures:
     milliseconds: float | None = None
 
 
-def compare_models(trainer: TheseusTrainer, data: TaskData, seconds: float) -> dict[str, object]:
+def compare_models(
+    trainer: TheseusTrainer, data: TaskData, measure: Measure | None, seconds: float
+) -> dict[str, object]:
     """Figures of both models, and how many times as fast the successor was, taken in turns in this process."""
     pair = trainer.pair
     models = {"predecessor": pair.predecessor, "successor": pair.model}
-    times = _times(models, trainer, data, seconds) if seconds else dict.fromkeys(models)
+    timed = measure is not None and seconds > 0
+    times = measure(_calls(models, trainer, data), seconds, trainer.args.device) if timed else dict.fromkeys(models)
     found = {name: asdict(_figures(model, data.length, times[name])) for name, model in models.items()}
     batch = f"{min(_ROWS, len(_features(data)))} rows of the task, {torch.get_num_threads()} threads"
-    if seconds:
+    if timed:
         found |= {
             "speedup": times["predecessor"] / times["successor"],
             "measured_on": f"{trainer.args.device}, {batch}",
@@ -52,9 +58,10 @@ def _features(data: TaskData):
     return split.features
 
 
-def _times(
-    models: dict[str, PreTrainedModel], trainer: TheseusTrainer, data: TaskData, seconds: float
-) -> dict[str, float]:
+def _calls(
+    models: dict[str, PreTrainedModel], trainer: TheseusTrainer, data: TaskData
+) -> dict[str, Callable[[], object]]:
+    """A forward pass of each over the same rows."""
     features = _features(data)
     rows = [features[index] for index in range(min(_ROWS, len(features)))]
     known = ("input_ids", "attention_mask", "token_type_ids")
@@ -70,6 +77,4 @@ def _times(
 
     for model in models.values():
         model.eval()
-    device = trainer.args.device
-    timings = interleaved({name: call(model) for name, model in models.items()}, seconds=seconds, device=device)
-    return {name: timing.p50 / 1e3 for name, timing in timings.items()}
+    return {name: call(model) for name, model in models.items()}

@@ -11,14 +11,20 @@ from bertkernels.models.convert.to_huggingface import their_model
 from bertkernels.training.finetune import FinetuneResult, TaskData
 from bertkernels.training.results_file import write_json
 from bertkernels.training.theseus.arguments import TheseusArguments
-from bertkernels.training.theseus.figures import compare_models
+from bertkernels.training.theseus.figures import Measure, compare_models
 from bertkernels.training.theseus.module_table import module_scores
 from bertkernels.training.theseus.trainer import TheseusTrainer
 
 REPORT, REPORT_TEXT, HUGGINGFACE = "compression.json", "compression.md", "huggingface"
 
 
-def write_report(trainer: TheseusTrainer, data: TaskData, arguments: TheseusArguments, result: FinetuneResult) -> str:
+def write_report(
+    trainer: TheseusTrainer,
+    data: TaskData,
+    arguments: TheseusArguments,
+    result: FinetuneResult,
+    measure: Measure | None,
+) -> str:
     """Measures, writes and returns the text. Every process must call it."""
     scores = []
     if arguments.module_table and data.evaluation and not (arguments.train_head or arguments.train_embeddings):
@@ -26,7 +32,7 @@ def write_report(trainer: TheseusTrainer, data: TaskData, arguments: TheseusArgu
     if not trainer.is_world_process_zero():
         return ""
     folder = result.output_dir
-    content = compare_models(trainer, data, arguments.measure_seconds)
+    content = compare_models(trainer, data, measure, arguments.measure_seconds)
     content |= {
         "modules": str(trainer.pair.module_map),
         "metric": data.task.metric,

@@ -28,6 +28,7 @@ from bertkernels.training.finetuning_model import check_length
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
 from bertkernels.training.results_file import write_json
 from bertkernels.training.theseus.arguments import TheseusArguments, check_theseus, replacement_rate
+from bertkernels.training.theseus.figures import Measure
 from bertkernels.training.theseus.models import Pair, build_pair, load_predecessor
 from bertkernels.training.theseus.progress import TheseusProgress
 from bertkernels.training.theseus.report import write_report
@@ -39,13 +40,19 @@ SETTINGS = "theseus.json"
 
 
 def theseus(
-    arguments: TheseusArguments, run: FinetuneRunArguments, callbacks: Sequence[TrainerCallback] = ()
+    arguments: TheseusArguments,
+    run: FinetuneRunArguments,
+    callbacks: Sequence[TrainerCallback] = (),
+    measure: Measure | None = None,
 ) -> FinetuneResult:
     """Trains a successor in its predecessor's place, evaluates it alone and saves it.
 
     Into `run.output_dir` what `finetune` writes, of the successor: every checkpoint is a successor alone too. Beside it
     `compression.json` and `.md` (size, speed, what each module's replacement costs), `huggingface`, the successor for
     stock tools where those have its plan, and `theseus.json`, by which a resumed run knows that it is the same.
+
+    Args:
+        measure: times both models at the end, for `arguments.measure_seconds`; None: they are not timed.
 
     Raises InputError for bad flags and files, a predecessor that was not fine-tuned on the task, modules that don't fit
     it, and a resume with other settings, before any training.
@@ -85,7 +92,7 @@ def theseus(
         write_json(Path(run.output_dir, SETTINGS), record)
         print(_summary(pair, data, settings, run), flush=True)
     result = train_and_report(trainer, data, checkpoint)
-    text = write_report(trainer, data, arguments, result)
+    text = write_report(trainer, data, arguments, result, measure)
     if trainer.is_world_process_zero():
         print(text, flush=True)
     trainer.accelerator.wait_for_everyone()

@@ -17,6 +17,7 @@ from transformers import (
     TrainerCallback,
 )
 
+from bertkernels.bench.timing import milliseconds
 from bertkernels.cli.main import main
 from bertkernels.models.heads import EncoderForSequenceClassification
 from bertkernels.training.finetune import finetune
@@ -161,7 +162,7 @@ def test_result_predicts_reports_and_loads_in_stock_tools(compression, bert, fil
     arguments, run = compression(
         model_name_or_path=bert(), module_table=True, measure_seconds=0.05, run={"max_steps": 6}
     )
-    result = theseus(arguments, run)
+    result = theseus(arguments, run, measure=milliseconds)
     printed = capsys.readouterr().out
     assert "4*(attention ffn)" in printed and "2*(attention ffn)" in printed
     assert "the successor is never trained alone" in printed
@@ -346,7 +347,7 @@ def test_other_kinds_of_task(compression, bert, tmp_path, kind):
     arguments.train_file = arguments.validation_file = None
     for name, value in task.items():
         setattr(arguments, name, value)
-    result = theseus(arguments, run)
+    result = theseus(arguments, run, measure=milliseconds)
     report = json.loads((result.output_dir / "compression.json").read_text())
     assert len(report["scores"]) == 4 and report["speedup"] > 0
     assert report["huggingface"].startswith("BertFor")
