@@ -10,7 +10,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, Tr
 from bertkernels.data.prepared.folder import Prepared, open_prepared
 from bertkernels.data.tokenizer import load_tokenizer, model_vocab_size
 from bertkernels.errors import InputError
-from bertkernels.training.distill_arguments import STUDENT_FIELDS, DistillArguments
+from bertkernels.training.distill_arguments import DistillArguments
 from bertkernels.training.distillation.block_map import FIRST, block_map
 from bertkernels.training.distillation.collators import UnmaskedCollator
 from bertkernels.training.distillation.comparison import Comparison, compare
@@ -20,6 +20,7 @@ from bertkernels.training.distillation.student import start_from_teacher, studen
 from bertkernels.training.distillation.teacher import DTYPES, load_encoder, load_with_head, match_labels, model_folder
 from bertkernels.training.distillation.teacher_logits import with_teacher_logits
 from bertkernels.training.distillation.trainers import PROJECTION_FILE, DistillationTrainer, GeneralDistillationTrainer
+from bertkernels.training.encoder_size_arguments import SIZE_FIELDS
 from bertkernels.training.finetune import (
     FinetuneResult,
     choose_best,
@@ -174,7 +175,7 @@ def _distill_text(
 def _check(arguments: DistillArguments, run: FinetuneRunArguments) -> None:
     if arguments.teacher_model_name_or_path is None:
         raise InputError(f"{_TEACHER} is missing")
-    fresh = [name for name in ("preset", *STUDENT_FIELDS) if getattr(arguments, name) is not None]
+    fresh = [name for name in ("preset", *SIZE_FIELDS) if getattr(arguments, name) is not None]
     if (arguments.model_name_or_path is None) == (not fresh):
         raise InputError("the student is either that of --model_name_or_path or one that --preset or --plan describe")
     if arguments.init_from_teacher is not None and not fresh:

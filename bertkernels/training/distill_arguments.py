@@ -5,21 +5,12 @@ from typing import Literal
 
 from bertkernels.training.distillation.block_map import UNIFORM
 from bertkernels.training.distillation.comparison import LossSettings
+from bertkernels.training.encoder_size_arguments import EncoderSizeArguments
 from bertkernels.training.finetune_arguments import FinetuneArguments
-
-STUDENT_FIELDS = (
-    "plan",
-    "hidden_size",
-    "embedding_size",
-    "num_attention_heads",
-    "intermediate_size",
-    "conv_kernel_size",
-    "head_ratio",
-)
 
 
 @dataclass
-class DistillArguments(FinetuneArguments):
+class DistillArguments(EncoderSizeArguments, FinetuneArguments):
     """Whom to distil into what, on which task or text, with which losses."""
 
     model_name_or_path: str | None = field(
@@ -36,12 +27,6 @@ class DistillArguments(FinetuneArguments):
             "--preset's, or without one the teacher's."
         },
     )
-    hidden_size: int | None = field(default=None, metadata={"help": "Width of such a student."})
-    embedding_size: int | None = field(default=None, metadata={"help": "Width of its embedding tables."})
-    num_attention_heads: int | None = field(default=None, metadata={"help": "Its attention heads."})
-    intermediate_size: int | None = field(default=None, metadata={"help": "Width of its feed-forward layers."})
-    conv_kernel_size: int | None = field(default=None, metadata={"help": "Taps of its dynamic convolutions."})
-    head_ratio: float | None = field(default=None, metadata={"help": "Share of heads its mixed sub-layers give up."})
     init_from_teacher: Literal["first", "mapped"] | None = field(
         default=None,
         metadata={

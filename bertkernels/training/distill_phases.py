@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bertkernels.training.distill import distill
-from bertkernels.training.distill_arguments import STUDENT_FIELDS, DistillArguments
+from bertkernels.training.distill_arguments import DistillArguments
+from bertkernels.training.encoder_size_arguments import SIZE_FIELDS
 from bertkernels.training.finetuned_folder import BEST_MODEL, RESULTS
 from bertkernels.training.finished_run import finish
 from bertkernels.training.results_file import write_json
@@ -56,5 +57,5 @@ def distill_seeds(
 
 def _go_on(arguments: DistillArguments, before: Path) -> DistillArguments:
     """The arguments with the student that stands in a folder in place of the one that they describe."""
-    fresh = dict.fromkeys(("preset", "init_from_teacher", *STUDENT_FIELDS))
+    fresh = dict.fromkeys(("preset", "init_from_teacher", *SIZE_FIELDS))
     return replace(arguments, model_name_or_path=str(before), from_scratch=False, **fresh)

@@ -6,24 +6,14 @@ from typing import Literal
 from bertkernels.data.prepared.folder import Prepared
 from bertkernels.data.text_arguments import TextArguments, check_text
 from bertkernels.errors import InputError
+from bertkernels.training.encoder_size_arguments import SIZE_FIELDS, EncoderSizeArguments
 from bertkernels.training.masking import MASKINGS, max_predictions
 
 ELECTRA, MASKED_LM, MASKED_LM_NSP = "electra", "masked_lm", "masked_lm_nsp"
 OBJECTIVES = (ELECTRA, MASKED_LM, MASKED_LM_NSP)
 PATH_SAMPLINGS = ("uniform", "balanced")
 PAIRS = "bert_pairs"  # the packing that next-sentence prediction is for
-ENCODER_FIELDS = (
-    "plan",
-    "hidden_size",
-    "embedding_size",
-    "num_attention_heads",
-    "intermediate_size",
-    "conv_kernel_size",
-    "head_ratio",
-    "max_position_embeddings",
-    "padding",
-    "supernet_kinds",
-)
+ENCODER_FIELDS = (*SIZE_FIELDS, "max_position_embeddings", "padding", "supernet_kinds")
 # flags that may be said again with a prepared folder, and their names in its manifest
 PREPARED_FLAGS = {
     "packing": "name",
@@ -45,7 +35,7 @@ ELECTRA_FIELDS = (
 
 
 @dataclass
-class PretrainArguments(TextArguments):
+class PretrainArguments(EncoderSizeArguments, TextArguments):
     """What to pre-train, and on which text."""
 
     objective: Literal["electra", "masked_lm", "masked_lm_nsp"] = field(
@@ -68,13 +58,6 @@ class PretrainArguments(TextArguments):
             "schedule."
         },
     )
-    plan: str | None = field(default=None, metadata={"help": 'Sub-layers, such as "12*(mixed ffn)".'})
-    hidden_size: int | None = field(default=None, metadata={"help": "Width of the hidden states."})
-    embedding_size: int | None = field(default=None, metadata={"help": "Width of the embedding tables."})
-    num_attention_heads: int | None = field(default=None, metadata={"help": "Attention heads."})
-    intermediate_size: int | None = field(default=None, metadata={"help": "Width of feed-forward layers."})
-    conv_kernel_size: int | None = field(default=None, metadata={"help": "Taps of dynamic convolutions."})
-    head_ratio: float | None = field(default=None, metadata={"help": "Share of heads a mixed sub-layer gives up."})
     max_position_embeddings: int | None = field(default=None, metadata={"help": "Longest sequence the model can take."})
     padding: str | None = field(default=None, metadata={"help": '"exact" or "reference".'})
     supernet_kinds: list[str] | None = field(

@@ -11,9 +11,10 @@ from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.models.presets import preset
 from bertkernels.models.supernet import is_supernet
-from bertkernels.training.distill_arguments import STUDENT_FIELDS, DistillArguments
+from bertkernels.training.distill_arguments import DistillArguments
 from bertkernels.training.distillation.model import encoder_of
 from bertkernels.training.distillation.teacher import is_huggingface, load_encoder
+from bertkernels.training.encoder_size_arguments import SIZE_FIELDS
 from bertkernels.training.finetuning_model import encoder_folder, pretrained_model
 
 _FLAG = "--model_name_or_path"
@@ -60,7 +61,7 @@ def student_model(
 def _fresh_config(
     arguments: DistillArguments, tokenizer: PreTrainedTokenizerBase, teacher: EncoderConfig
 ) -> EncoderConfig:
-    changes = {name: getattr(arguments, name) for name in STUDENT_FIELDS if getattr(arguments, name) is not None}
+    changes = {name: getattr(arguments, name) for name in SIZE_FIELDS if getattr(arguments, name) is not None}
     changes |= {"vocab_size": model_vocab_size(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     if arguments.preset is not None:
         return preset(arguments.preset, **changes)
