@@ -15,6 +15,7 @@ VERBS = {
     "pretrain": "pre-train any encoder, by ELECTRA or as a masked language model",
     "search": "find the order of an encoder's sub-layers, with weights inherited from a supernet",
     "finetune": "fine-tune an encoder on single sentences or pairs",
+    "distill": "distil an encoder into a smaller one, on a task or on text",
     "theseus": "compress a fine-tuned encoder by progressive module replacing",
     "predict": "predictions of a fine-tuned model as files, GLUE's as the leaderboard takes them",
     "submission": "check predictions for GLUE's leaderboard and pack them",

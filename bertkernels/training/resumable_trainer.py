@@ -1,5 +1,7 @@
 """A Trainer that resumes exactly, and whose checkpoints are there whole or not at all."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -157,6 +159,23 @@ class ResumableTrainer(Trainer):
         if isinstance(dataset, datasets.Dataset):
             dataset = self._remove_unused_columns(dataset, description="training")
         return self._order.token_batches(dataset, self.example_lengths(), self.data_collator, self.accelerator.device)
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        with self._all_rows():
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset) -> DataLoader:
+        with self._all_rows():
+            return super().get_test_dataloader(test_dataset)
+
+    @contextlib.contextmanager
+    def _all_rows(self) -> Iterator[None]:
+        """transformers leaves the last batch of evaluations and predictions out too where training does."""
+        asked, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            yield
+        finally:
+            self.args.dataloader_drop_last = asked
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset

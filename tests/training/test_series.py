@@ -142,3 +142,12 @@ def test_the_best_of_no_evaluation_is_refused(flags, tmp_path):
     arguments.validation_file = None
     with pytest.raises(InputError, match="--best_on_dev and --early_stopping_patience need evaluation rows"):
         finetune(arguments, run)
+
+
+def test_evaluations_have_all_rows_where_training_leaves_out_the_last_batch(flags, tmp_path):
+    found = [
+        finetune(*flags(1, tmp_path / str(drop), dataloader_drop_last=drop, per_device_eval_batch_size=100)).metrics
+        for drop in (False, True)
+    ]
+    for name in ("eval_accuracy", "eval_loss"):
+        assert found[0][name] == found[1][name]

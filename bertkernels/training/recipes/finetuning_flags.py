@@ -25,7 +25,7 @@ def recipe_for_run(name: str, task: str | None, run: FinetuneRunArguments, given
     if "learning_rate" not in values:
         raise InputError(f"--recipe {name} is for --task_name {', '.join(recipe.tasks)}")
     batch = values.pop("batch", recipe.batch)
-    values[_SIZE] = run.per_device_train_batch_size if _SIZE in given else _share(name, batch, run)
+    values[_SIZE] = run.per_device_train_batch_size if _SIZE in given else batch_share(name, batch, run)
     remarks = {**recipe.notes, _SIZE: f"{batch} examples in a step of all processes"}
     title = f"Recipe {name}{f' for {task}' if task else ''}: {recipe.what}\n  source: {recipe.source}"
     return recipe_flags(values, given), describe_recipe(title, values, given, remarks)
@@ -40,7 +40,7 @@ def _key(recipe: FinetuningRecipe, task: str | None) -> str | None:
         return task  # of another kind
 
 
-def _share(name: str, batch: int, run: FinetuneRunArguments) -> int:
+def batch_share(name: str, batch: int, run: FinetuneRunArguments) -> int:
     """A process's examples of a step that takes so many."""
     parts = run.world_size * max(1, run.n_gpu) * run.gradient_accumulation_steps
     if batch % parts:
