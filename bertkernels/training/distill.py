@@ -10,6 +10,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, Tr
 from bertkernels.data.prepared.folder import Prepared, open_prepared
 from bertkernels.data.tokenizer import load_tokenizer, model_vocab_size
 from bertkernels.errors import InputError
+from bertkernels.models.shape_budget import ShapeBudget
 from bertkernels.training.distill_arguments import STUDENT_FIELDS, DistillArguments
 from bertkernels.training.distillation.block_map import FIRST, block_map
 from bertkernels.training.distillation.collators import UnmaskedCollator
@@ -22,6 +23,7 @@ from bertkernels.training.distillation.teacher_logits import with_teacher_logits
 from bertkernels.training.distillation.trainers import PROJECTION_FILE, DistillationTrainer, GeneralDistillationTrainer
 from bertkernels.training.finetune import (
     FinetuneResult,
+    check_counts,
     choose_best,
     describe_data,
     encode_task,
@@ -32,6 +34,7 @@ from bertkernels.training.finetune import (
 )
 from bertkernels.training.finetuned_folder import finetuned_folder
 from bertkernels.training.finetuning_model import check_length, encoder_folder
+from bertkernels.training.genotype_steps import GenotypeSteps
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
 from bertkernels.training.pretraining_trainer import PretrainingSet
 from bertkernels.training.results_file import write_json
@@ -119,7 +122,7 @@ def _distill_task(
                 not run.disable_tqdm,
             )
         data = replace(data, train=replace(data.train, features=features))
-    callbacks = [*callbacks, *choose_best(arguments, run, data)]
+    callbacks = [*callbacks, *choose_best(arguments, run, data), *_shape_steps(arguments, run, student)]
     if checkpoint is None:
         clear_output_folder(run)
     trainer = DistillationTrainer(callbacks=callbacks, **trainer_arguments(model, run, data))
@@ -148,6 +151,7 @@ def _distill_text(
     model, comparison = _model(arguments, _Roles(student, teacher, _blocks(arguments, student, teacher)), tokenizer)
     for role in (student, teacher):
         check_length(role, prepared.max_length)
+    callbacks = [*callbacks, *_shape_steps(arguments, run, student)]
     if checkpoint is None:
         clear_output_folder(run)
     trainer = GeneralDistillationTrainer(
@@ -157,7 +161,7 @@ def _distill_text(
         eval_dataset=None if prepared.validation is None else PretrainingSet(prepared.validation),
         data_collator=UnmaskedCollator(tokenizer.pad_token_id),
         processing_class=tokenizer,
-        callbacks=list(callbacks),
+        callbacks=callbacks,
     )
     if trainer.is_world_process_zero():
         rows = {"text": _text(prepared), **_about(arguments, model, comparison), "output": run.output_dir}
@@ -169,6 +173,19 @@ def _distill_text(
         write_json(Path(run.output_dir, "eval_results.json"), evaluated)
         write_json(Path(run.output_dir, "all_results.json"), metrics | evaluated)
     return FinetuneResult(Path(run.output_dir), metrics | evaluated, "loss", None, trainer.state.log_history)
+
+
+def _shape_steps(
+    arguments: DistillArguments, run: FinetuneRunArguments, student: PreTrainedModel
+) -> list[TrainerCallback]:
+    if not arguments.sample_shapes:
+        return []
+    limits = arguments.min_parameters, arguments.max_parameters
+    try:
+        budget = ShapeBudget(student.config, *limits, arguments.counted_projection)
+    except InputError as error:
+        raise InputError(f"--sample_shapes: {error}") from None
+    return [GenotypeSteps(student, budget, run.seed)]
 
 
 def _check(arguments: DistillArguments, run: FinetuneRunArguments) -> None:
@@ -184,6 +201,7 @@ def _check(arguments: DistillArguments, run: FinetuneRunArguments) -> None:
     for name in ("embedding_weight", "hidden_weight", "attention_weight", "logits_weight", "label_weight"):
         if not getattr(arguments, name) >= 0:
             raise InputError(f"--{name} must be from 0, not {getattr(arguments, name)}")
+    check_counts(arguments)
     if not arguments.temperature > 0:
         raise InputError(f"--temperature must be above 0, not {arguments.temperature}")
     for flag in ("cuda_graphs", "torch_compile", "deepspeed", "fsdp"):
