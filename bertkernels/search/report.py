@@ -81,7 +81,7 @@ def _best(standing: Standing) -> list[Evaluation]:
 def _generations(standing: Standing, size: int) -> list[dict]:
     generations: dict[int, list[float]] = {}
     for evaluation in standing.scored():
-        generations.setdefault(standing.ranks[evaluation.path] // size, []).append(evaluation.fitness)
+        generations.setdefault(standing.ranks[evaluation.key] // size, []).append(evaluation.fitness)
     return [
         {"generation": number, "plans": len(values), "mean": float(np.mean(values)), "best": max(values)}
         for number, values in sorted(generations.items())
