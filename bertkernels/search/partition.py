@@ -15,7 +15,7 @@ _DEPTHS = (400, 800, 1600, 3200)  # samples from which the tree is one level dee
 _TRIES = 10  # settings of a classifier, of which the best is taken
 _ROUNDS = 100  # boosted trees at most
 _FEWEST = 10  # samples that are halved
-_AT_ONCE = 256  # candidates judged together
+_AT_ONCE = 16  # candidates judged together
 
 Candidate = TypeVar("Candidate")
 

@@ -63,7 +63,7 @@ def distill(
     goes on with it. Raises InputError for bad flags, files, labels, and for models that can't be compared, before any
     training.
     """
-    _check(arguments, run)
+    check_distillation(arguments, run)
     checkpoint = check_output_folder(run)
     if arguments.model_name_or_path is not None:
         with run.main_process_first(desc="fetching the student"):
@@ -188,7 +188,19 @@ def _shape_steps(
     return [GenotypeSteps(student, budget, run.seed)]
 
 
-def _check(arguments: DistillArguments, run: FinetuneRunArguments) -> None:
+def check_models(arguments: DistillArguments, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Raises InputError for a student and a teacher whose blocks, heads or widths cannot be compared as asked."""
+    blocks = _blocks(arguments, student, teacher)
+    _projection(
+        arguments,
+        student,
+        teacher,
+        compare(encoder_of(student), encoder_of(teacher), blocks, arguments.loss_settings()),
+    )
+
+
+def check_distillation(arguments: DistillArguments, run: FinetuneRunArguments) -> None:
+    """Raises InputError for flags that don't go together or are out of range."""
     if arguments.teacher_model_name_or_path is None:
         raise InputError(f"{_TEACHER} is missing")
     fresh = [name for name in ("preset", *STUDENT_FIELDS) if getattr(arguments, name) is not None]

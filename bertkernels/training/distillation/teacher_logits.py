@@ -45,7 +45,7 @@ def with_teacher_logits(
     rows = features.select_columns(names)
     facts = {
         "teacher": _weights_digest(teacher),
-        "rows": _rows_digest(rows),
+        "rows": rows_digest(rows),
         "padding": teacher.config.padding,
         "version": _VERSION,
     }
@@ -123,7 +123,8 @@ def _weights_digest(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def _rows_digest(rows: datasets.Dataset) -> str:
+def rows_digest(rows: datasets.Dataset) -> str:
+    """16 hexadecimal digits of everything in a data set's rows."""
     return fingerprint([hashlib.sha256(json.dumps(part).encode()).hexdigest() for part in _parts(rows)])
 
 
