@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from bertkernels.data.cache import cached, fingerprint
 from bertkernels.errors import InputError
 from bertkernels.training.distillation.model import TEACHER_PREFIX, ask, head_outputs
+from bertkernels.training.weights_digest import weights_digest
 
 _FACTS = "teacher_logits.json"
 _VERSION = 1
@@ -44,7 +45,7 @@ def with_teacher_logits(
     names = [name for name in _INPUTS if name in features.column_names]
     rows = features.select_columns(names)
     facts = {
-        "teacher": _weights_digest(teacher),
+        "teacher": weights_digest(teacher),
         "rows": rows_digest(rows),
         "padding": teacher.config.padding,
         "version": _VERSION,
@@ -113,14 +114,6 @@ class _Rows(torch.utils.data.Dataset):
 def _lists(arrays: list[np.ndarray]) -> pa.Array:
     ends = np.cumsum([0, *map(len, arrays)])
     return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(np.concatenate(arrays), pa.float32()))
-
-
-def _weights_digest(model: PreTrainedModel) -> str:
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name} {weight.dtype} {list(weight.shape)} ".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def rows_digest(rows: datasets.Dataset) -> str:

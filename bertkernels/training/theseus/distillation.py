@@ -1,14 +1,11 @@
-"""A loss on a teacher's logits, beside the task's own."""
+"""A loss on the predecessor's logits, beside the task's own."""
 
 from collections.abc import Mapping
 
 import torch
-from torch.nn import functional
 from transformers import PreTrainedConfig
 
-from bertkernels.models.heads import IGNORED
-
-_LOGITS = ("logits", "start_logits", "end_logits")
+from bertkernels.training.distillation.prediction_loss import prediction_loss
 
 
 def distillation_loss(
@@ -23,27 +20,10 @@ def distillation_loss(
     Source: Hinton et al. 2015 (arXiv 1503.02531), whose T² keeps gradients as large whatever T is.
 
     Args:
-        student, teacher: outputs of models with the same head: logits […, classes], of question answering those of
-            starts and of ends, whose losses are averaged.
-        labels: where they are as many as the rows of logits, those that are -100 leave their row out.
+        student, teacher, labels: as `prediction_loss` has them.
+        config: says whether it is regression.
     """
-    pairs = [(student[name], teacher[name]) for name in _LOGITS if name in student]
-    losses = [_loss(found.float(), wanted.float(), config, labels, temperature) for found, wanted in pairs]
-    return torch.stack(losses).mean()
-
-
-def _loss(
-    student: torch.Tensor,
-    teacher: torch.Tensor,
-    config: PreTrainedConfig,
-    labels: torch.Tensor | None,
-    temperature: float,
-) -> torch.Tensor:
-    if getattr(config, "problem_type", None) == "regression":
-        return functional.mse_loss(student, teacher)
-    student, teacher = student.flatten(0, -2), teacher.flatten(0, -2)  # [rows, classes]
-    if labels is not None and labels.numel() == len(student):
-        counted = labels.flatten() != IGNORED
-        student, teacher = student[counted], teacher[counted]
-    found, wanted = (torch.log_softmax(logits / temperature, -1) for logits in (student, teacher))
-    return temperature**2 * functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+    if config.problem_type == "regression":
+        return prediction_loss(student, teacher, labels, regression=True)
+    entropy = prediction_loss(teacher, teacher, labels, temperature=temperature)  # without it the loss ends at 0
+    return temperature**2 * (prediction_loss(student, teacher, labels, temperature=temperature) - entropy)

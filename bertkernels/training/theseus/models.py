@@ -1,12 +1,10 @@
 """Predecessor and successor of a run."""
 
 import copy
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import (
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
@@ -102,15 +100,6 @@ def build_pair(found: Predecessor, arguments: TheseusArguments) -> Pair:
     for name, parameter in successor.model.named_parameters():
         parameter.requires_grad_(gradients or name in trained)
     return Pair(predecessor, successor, module_map, trained)
-
-
-def weights_digest(model: PreTrainedModel) -> str:
-    """Of all weights, by which a resumed run knows its predecessor."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _trained(model: PreTrainedModel, arguments: TheseusArguments) -> frozenset[str]:

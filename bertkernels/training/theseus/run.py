@@ -28,11 +28,12 @@ from bertkernels.training.finetuning_model import check_length
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
 from bertkernels.training.results_file import write_json
 from bertkernels.training.theseus.arguments import TheseusArguments, check_theseus, replacement_rate
-from bertkernels.training.theseus.models import Pair, build_pair, load_predecessor, weights_digest
+from bertkernels.training.theseus.models import Pair, build_pair, load_predecessor
 from bertkernels.training.theseus.progress import TheseusProgress
 from bertkernels.training.theseus.report import write_report
 from bertkernels.training.theseus.trainer import TheseusSettings, TheseusTrainer
 from bertkernels.training.training_arguments import FinetuneRunArguments
+from bertkernels.training.weights_digest import weights_digest
 
 SETTINGS = "theseus.json"
 
