@@ -24,13 +24,16 @@ TARGETS = targets("feed_forward_block", kernels=("cpu",))
 IMPLEMENTATIONS = implementations_on_cpu("feed_forward_block", kernels=("cpu",))
 COMPILED = [parameters for parameters in IMPLEMENTATIONS if parameters.id == "cpu"]
 NAMES = "out", "d_x", "d_up", "d_up_bias", "d_down", "d_down_bias", "d_norm_weight", "d_norm_bias"
-ACTIVATIONS = ["gelu", "gelu_tanh", "relu", "tanh", "sigmoid", None]
+ACTIVATIONS = ["gelu", "gelu_tanh", "relu", "tanh", "sigmoid", "leaky_relu", "elu", "swish", None]
 _PLAIN = {
     "gelu": torch.nn.functional.gelu,
     "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
     "relu": torch.relu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
+    "leaky_relu": torch.nn.functional.leaky_relu,
+    "elu": torch.nn.functional.elu,
+    "swish": torch.nn.functional.silu,
     None: lambda x: x,
 }
 
