@@ -19,29 +19,10 @@ from bertkernels.models.encoder import EncoderModel
 from .capture import Pair, Place, capture_sites
 from .layers_huggingface import huggingface_sublayers
 from .layers_ours import is_transformer_block, our_sublayers
-from .sublayers import HeadGroup, Site, Sublayer
+from .sublayers import Heads, Site, Sublayer
 from .taps import INPUT, OUTPUT, Tap
 
 _SUPPORTED = (EncoderModel, BertModel, ElectraModel, ConvBertModel)
-
-
-@dataclass(frozen=True)
-class Heads:
-    """The heads of a block, in the order in which masks count them.
-
-    Attributes:
-        attention, convolution: how many there are.
-        width: D of one head.
-        groups: where they are.
-    """
-
-    attention: int
-    convolution: int
-    width: int
-    groups: tuple[HeadGroup, ...]
-
-    def __len__(self) -> int:
-        return self.attention + self.convolution
 
 
 class Reordered(nn.ModuleList):
@@ -136,12 +117,8 @@ class LayeredModel:
         return sites[name]
 
     def heads(self, block: int) -> Heads | None:
-        """The heads of a block; None where it has none."""
-        groups = tuple(sublayer.heads for sublayer in self.sublayers(block) if sublayer.heads is not None)
-        if not groups:
-            return None
-        attention = sum(group.attention for group in groups)
-        return Heads(attention, sum(map(len, groups)) - attention, groups[0].width, groups)
+        """The heads of a block, in the order in which masks count them; None where it has none."""
+        return next((sublayer.heads for sublayer in self.sublayers(block) if sublayer.heads is not None), None)
 
     def capture(self, wanted: Iterable[Place]) -> AbstractContextManager[dict[Place, Pair]]:
         """Inside, after each forward pass: for each (block, site) its x [B, T, Dx] and y [B, T, Dy].

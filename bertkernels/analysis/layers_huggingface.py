@@ -3,7 +3,7 @@
 from torch import nn
 from transformers.models.convbert.modeling_convbert import ConvBertLayer
 
-from .sublayers import ATTENTION, FFN, HeadGroup, Sublayer
+from .sublayers import ATTENTION, FFN, Heads, Sublayer
 from .taps import INPUT, OUTPUT, Tap
 
 
@@ -33,7 +33,7 @@ def _attention(layer: nn.Module, channels: int) -> Sublayer:
         norm=end.LayerNorm,
         inner=of_attention + of_convolution,
         last=(end.dense,),
-        heads=HeadGroup(context, count, convolution, width, of_attention, of_convolution, end.dense),
+        heads=Heads(context, count, convolution, width, of_attention, of_convolution, end.dense),
     )
 
 

@@ -16,7 +16,7 @@ from bertkernels.nn import (
     PostNormStack,
 )
 
-from .sublayers import ATTENTION, FFN, HeadGroup, Sublayer
+from .sublayers import ATTENTION, FFN, Heads, Sublayer
 from .taps import INPUT, OUTPUT, Tap
 
 
@@ -81,7 +81,7 @@ def _dynamic_conv(function: DynamicConv) -> dict:
 def _with_heads(kind, function, attention, convolution, of_attention, of_convolution, inner) -> dict:
     width = function.head_size
     context = Tap(function.output, INPUT, (attention + convolution) * width)
-    heads = HeadGroup(context, attention, convolution, width, of_attention, of_convolution, function.output)
+    heads = Heads(context, attention, convolution, width, of_attention, of_convolution, function.output)
     return {
         "part": ATTENTION,
         "kind": kind,

@@ -38,14 +38,14 @@ class Site:
 
 
 @dataclass(frozen=True)
-class HeadGroup:
-    """The heads of one sub-layer, which stand side by side in what its output layer takes.
+class Heads:
+    """The heads of a sub-layer, and of its block, which stand side by side in what its output layer takes.
 
     Attributes:
         context: their results [B, T, (attention + convolution)·D].
         attention, convolution: how many there are of each kind, in this order.
         width: D of one head.
-        of_attention, of_convolution: layers whose output channels are the heads', each head's together.
+        of_attention, of_convolution: layers that make the results. Mixed attention's query also serves its convolution.
         output: the layer that takes the context.
     """
 
@@ -89,7 +89,7 @@ class Sublayer:
     norm: nn.Module
     inner: tuple[nn.Module, ...]
     last: tuple[nn.Module, ...]
-    heads: HeadGroup | None = None
+    heads: Heads | None = None
     own: nn.Module | None = None
 
     @property

@@ -29,8 +29,11 @@ class Tap:
     element: int = 0
     channels: tuple[int, int] | None = None
 
-    def hook(self, function: Callable[[torch.Tensor], torch.Tensor | None]) -> RemovableHandle:
-        """Calls function(tensor) whenever one passes; what it returns, unless None, goes on in its place."""
+    def hook(self, function: Callable[[torch.Tensor], torch.Tensor | None], first: bool = False) -> RemovableHandle:
+        """Calls function(tensor) whenever one passes; what it returns, unless None, goes on in its place.
+
+        Several see what those before them left; `first` puts one before them all.
+        """
 
         def on_input(_, arguments: tuple) -> tuple | None:
             new = function(self._cut(arguments[0]))
@@ -49,8 +52,8 @@ class Tap:
             return (*output[:place], new, *output[place + 1 :])
 
         if self.side == INPUT:
-            return self.module.register_forward_pre_hook(on_input)
-        return self.module.register_forward_hook(on_output)
+            return self.module.register_forward_pre_hook(on_input, prepend=first)
+        return self.module.register_forward_hook(on_output, prepend=first)
 
     def _cut(self, whole: torch.Tensor) -> torch.Tensor:
         return whole if self.channels is None else whole[..., slice(*self.channels)]

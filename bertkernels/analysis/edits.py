@@ -1,0 +1,135 @@
+"""What surgery does to a model, each a function that leaves with a stack how to undo it."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+from torch import nn
+
+from .layers import LayeredModel
+from .sublayers import Site, Sublayer
+from .taps import OUTPUT, Tap
+
+Edit = Callable[[ExitStack], None]
+_STD = 0.02  # of the published initialisation, cut at two of it
+Function = Callable[[torch.Tensor], torch.Tensor]
+
+
+def reroute(undo: ExitStack, start: Tap, end: Tap, function: Function) -> None:
+    """Has function(what is at start) stand at end."""
+    passed: list[torch.Tensor] = []
+
+    def keep(x: torch.Tensor) -> None:
+        passed[:] = [x]
+
+    def give(_: torch.Tensor) -> torch.Tensor:
+        return function(passed.pop())
+
+    undo.callback(start.hook(keep).remove)
+    undo.callback(end.hook(give).remove)
+
+
+def scale_residual(undo: ExitStack, sublayer: Sublayer, residual: Function | None) -> None:
+    """Has the norm take dropout(f(x)) + residual(x), or dropout(f(x)) alone."""
+    passed: dict[str, torch.Tensor] = {}
+
+    def keep(name: str):
+        def store(x: torch.Tensor) -> None:
+            passed[name] = x
+
+        return store
+
+    def add(_: torch.Tensor) -> torch.Tensor:
+        out, x = passed.pop("out"), passed.pop("x")
+        return out if residual is None else out + residual(x)
+
+    # before anything else that is done to what the function takes
+    undo.callback(sublayer.start.hook(keep("x"), first=True).remove)
+    undo.callback(Tap(sublayer.dropout, OUTPUT, sublayer.start.width).hook(keep("out")).remove)
+    undo.callback(sublayer.before_norm.hook(add).remove)
+
+
+def move_norm(undo: ExitStack, sublayer: Sublayer, placement: str) -> None:
+    """Has the LayerNorm stand before f, over its output, or nowhere; nothing is left where it stood."""
+    norm = sublayer.norm
+
+    def normalise(x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+    if placement == "before":
+        undo.callback(sublayer.entry.hook(normalise).remove)
+    elif placement == "inside":
+        undo.callback(sublayer.result.hook(normalise).remove)
+    reroute(undo, sublayer.before_norm, Tap(norm, OUTPUT, sublayer.start.width), lambda x: x)
+
+
+def set_weights(undo: ExitStack, module: nn.Module, new: Callable[[str, nn.Parameter], torch.Tensor]) -> None:
+    """Has every parameter of the module hold new(name, parameter), and not train."""
+    for name, parameter in module.named_parameters():
+        undo.callback(_restore, parameter, parameter.data, parameter.requires_grad)
+        parameter.data = new(name, parameter)
+        parameter.requires_grad_(False)
+
+
+def _restore(parameter: nn.Parameter, data: torch.Tensor, requires_grad: bool) -> None:
+    parameter.data = data
+    parameter.requires_grad_(requires_grad)
+
+
+def skip(undo: ExitStack, site: Site) -> None:
+    """Has y be x, of a block or of whole sub-layers."""
+    if site.kind == "block":
+        reroute(undo, site.start, site.end, lambda x: x)
+        return
+    for sublayer in site.drops:
+        reroute(undo, sublayer.start, sublayer.end, lambda x: x)
+
+
+def add_nothing(undo: ExitStack, site: Site) -> None:
+    """Has f(x) be 0, of whole sub-layers."""
+    for sublayer in site.drops:
+        undo.callback(sublayer.result.hook(torch.zeros_like).remove)
+
+
+def overwrite(undo: ExitStack, site: Site, seed: int | None) -> None:
+    """Has the site's weights be zeros, or drawn where there is a seed, and its norms as they began."""
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def draw(name: str, parameter: nn.Parameter) -> torch.Tensor:
+        new = torch.zeros(parameter.shape)
+        if generator is not None and not name.endswith("bias"):
+            nn.init.trunc_normal_(new, std=_STD, a=-2 * _STD, b=2 * _STD, generator=generator)
+        return new.to(parameter)
+
+    for module in site.weights:
+        set_weights(undo, module, draw)
+    for norm in site.norms:
+        set_weights(undo, norm, lambda name, parameter: torch.full_like(parameter, name == "weight"))
+
+
+def mask_heads(undo: ExitStack, layers: LayeredModel, matrix: torch.Tensor) -> None:
+    """Multiplies heads' results by the matrix [L, H]."""
+    for block, row in enumerate(matrix):
+        heads = layers.heads(block)
+        if heads is not None:
+            undo.callback(heads.context.hook(_times(row[: len(heads)], heads.width)).remove)
+
+
+def _times(mask: torch.Tensor, width: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda context: context * mask.to(context).repeat_interleave(width)
+
+
+def feed_same(undo: ExitStack, layers: LayeredModel) -> None:
+    """Has every block take what the one that runs first takes."""
+    first: list[torch.Tensor] = []
+
+    def give(x: torch.Tensor) -> torch.Tensor | None:
+        if first:
+            return first[0]
+        first.append(x)
+        return None
+
+    undo.callback(layers.base.register_forward_pre_hook(lambda *_: first.clear()).remove)
+    undo.callback(layers.base.register_forward_hook(lambda *_: first.clear()).remove)
+    for number in range(len(layers.blocks)):
+        undo.callback(layers.site(number, "encoder").start.hook(give).remove)
