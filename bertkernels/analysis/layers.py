@@ -22,6 +22,7 @@ from .layers_ours import is_transformer_block, our_sublayers
 from .sublayers import Heads, Site, Sublayer
 from .taps import INPUT, OUTPUT, Tap
 
+ADDED = "surgery"  # name of what surgery adds to a model's modules
 _SUPPORTED = (EncoderModel, BertModel, ElectraModel, ConvBertModel)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from bertkernels.errors import InputError
 
 from .edits import Edit, add_nothing, feed_same, mask_heads, overwrite, reroute, scale_residual, skip
-from .layers import LayeredModel, Reordered, adapt
+from .layers import ADDED, LayeredModel, Reordered, adapt
 from .reordering import reorder, settle
 from .sublayers import ATTENTION, FFN, Site, Sublayer
 
@@ -182,8 +182,10 @@ class Surgery:
         self._added.append(module)
 
     def _register(self, undo: ExitStack) -> None:
-        self.model.surgery = self._added.train(self.model.training)
-        undo.callback(delattr, self.model, "surgery")
+        if ADDED in self.model._modules:
+            raise InputError("the model has modules of another surgery already; replace them all in one")
+        self.model.add_module(ADDED, self._added.train(self.model.training))
+        undo.callback(delattr, self.model, ADDED)
 
     def _edit(self, edit: Edit) -> "Surgery":
         self._edits.append(edit)
