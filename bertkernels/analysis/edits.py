@@ -6,9 +6,11 @@ from contextlib import ExitStack
 import torch
 from torch import nn
 
+from .attributes import set_attribute
 from .layers import LayeredModel
-from .sublayers import Site, Sublayer
-from .taps import OUTPUT, Tap
+from .padding import Padding, watch_padding
+from .sublayers import ATTENTION, Heads, Site, Sublayer
+from .taps import INPUT, OUTPUT, Tap
 
 Edit = Callable[[ExitStack], None]
 _STD = 0.02  # of the published initialisation, cut at two of it
@@ -31,6 +33,10 @@ def reroute(undo: ExitStack, start: Tap, end: Tap, function: Function) -> None:
 
 def scale_residual(undo: ExitStack, sublayer: Sublayer, residual: Function | None) -> None:
     """Has the norm take dropout(f(x)) + residual(x), or dropout(f(x)) alone."""
+    if sublayer.residual is not None:
+        start, end = (Tap(sublayer.residual, side, sublayer.start.width) for side in (INPUT, OUTPUT))
+        reroute(undo, start, end, torch.zeros_like if residual is None else residual)
+        return
     passed: dict[str, torch.Tensor] = {}
 
     def keep(name: str):
@@ -61,6 +67,37 @@ def move_norm(undo: ExitStack, sublayer: Sublayer, placement: str) -> None:
     elif placement == "inside":
         undo.callback(sublayer.result.hook(normalise).remove)
     reroute(undo, sublayer.before_norm, Tap(norm, OUTPUT, sublayer.start.width), lambda x: x)
+
+
+def set_activation(undo: ExitStack, sublayer: Sublayer, function: Function) -> None:
+    """Has an FFN apply the function in the place of its activation, or attention apply it to its output."""
+    if sublayer.part == ATTENTION:
+        undo.callback(sublayer.result.hook(function).remove)
+        return
+    for owner, name, value in sublayer.linear:
+        set_attribute(undo, owner, name, value)
+    undo.callback(sublayer.before_activation.hook(function).remove)
+
+
+def drop_softmax(undo: ExitStack, layers: LayeredModel, site: Site, heads: Heads) -> None:
+    """Has attention heads weigh values by the scaled scores themselves, those of padding by 0."""
+    padding = undo.enter_context(watch_padding(layers.base))
+
+    def attend(x: torch.Tensor) -> torch.Tensor:
+        return padding.as_encoder_has_it(_without_softmax(heads, padding.padded(x), padding), x)
+
+    reroute(undo, site.start, site.end, attend)
+
+
+def _without_softmax(heads: Heads, x: torch.Tensor, padding: Padding) -> torch.Tensor:
+    """Σ_j (query · key_j / √D) value_j over the real tokens j: [B, T, C] → [B, T, H·D]"""
+    query, key, value = (
+        layer(x).unflatten(-1, (heads.attention, heads.width)).transpose(1, 2) for layer in heads.of_attention
+    )  # [B, H, T, D]
+    if padding.mask is not None:
+        key = key.masked_fill(~padding.mask[:, None, :, None], 0)
+    context = query @ (key.transpose(-1, -2) @ value) * heads.width**-0.5
+    return context.transpose(1, 2).flatten(-2)
 
 
 def set_weights(undo: ExitStack, module: nn.Module, new: Callable[[str, nn.Parameter], torch.Tensor]) -> None:

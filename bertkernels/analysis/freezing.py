@@ -153,7 +153,7 @@ def _part(layers: LayeredModel, value: str) -> list[nn.Parameter]:
     modules: list[nn.Module] = []
     for number in range(len(layers.blocks)):
         for sublayer in layers.sublayers(number):
-            modules += [sublayer.norm] if value == _NORM else sublayer.weights if sublayer.part == value else ()
+            modules += sublayer.norms if value == _NORM else sublayer.weights if sublayer.part == value else ()
     return [one for module in modules for one in module.parameters()]
 
 

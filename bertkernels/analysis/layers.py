@@ -18,7 +18,7 @@ from bertkernels.models.encoder import EncoderModel
 
 from .capture import Pair, Place, capture_sites
 from .layers_huggingface import huggingface_sublayers
-from .layers_ours import is_transformer_block, our_sublayers
+from .layers_ours import our_sublayers, runs_as_one
 from .sublayers import Heads, Site, Sublayer
 from .taps import INPUT, OUTPUT, Tap
 
@@ -105,7 +105,7 @@ class LayeredModel:
             # with output_states a block of ours returns the outputs of all its sub-layers
             end=Tap(module, OUTPUT, width, element=-1),
             weights=tuple(weight for sublayer in sublayers for weight in sublayer.weights),
-            norms=tuple(sublayer.norm for sublayer in sublayers),
+            norms=tuple(norm for sublayer in sublayers for norm in sublayer.norms),
             drops=tuple(sublayers),
         )
         return found
@@ -154,7 +154,7 @@ def adapt(model: nn.Module) -> LayeredModel:
     encoder = base.encoder
     if isinstance(base, EncoderModel):
         blocks = _before(encoder.blocks)
-        if all(map(is_transformer_block, blocks)):
+        if all(map(runs_as_one, blocks)):
             return LayeredModel(model, base, encoder, [Row(encoder, "blocks")])
         return LayeredModel(model, base, encoder, [Row(block, "sublayers") for block in blocks])
     if base.config.is_decoder or base.config.add_cross_attention:

@@ -53,4 +53,6 @@ def _ffn(layer: nn.Module, channels: int) -> Sublayer:
         norm=end.LayerNorm,
         inner=(up.dense,),
         last=(down,),
+        before_activation=Tap(up.dense, OUTPUT, width),
+        linear=((up, "intermediate_act_fn", nn.Identity()),),
     )

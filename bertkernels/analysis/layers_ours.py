@@ -11,9 +11,11 @@ from bertkernels.nn import (
     ExpressionFeedForward,
     FeedForward,
     GroupedLinear,
+    LinearAttention,
     MixedAttention,
     PostNorm,
     PostNormStack,
+    VariedFrame,
 )
 
 from .sublayers import ATTENTION, FFN, Heads, Sublayer
@@ -29,10 +31,10 @@ def frames_of(sublayer: nn.Module) -> list[PostNorm]:
     return [sublayer]
 
 
-def is_transformer_block(block: Block) -> bool:
-    """Whether it has one sub-layer that mixes tokens, and feed-forward ones after it."""
+def runs_as_one(block: Block) -> bool:
+    """Whether it is one sub-layer, or one that mixes tokens and feed-forward ones after it, as in a transformer."""
     parts = [_describe(frame).part for sublayer in block.sublayers for frame in frames_of(sublayer)]
-    return parts[0] == ATTENTION and ATTENTION not in parts[1:] and len(parts) > 1
+    return len(block.sublayers) == 1 or (parts[0] == ATTENTION and ATTENTION not in parts[1:])
 
 
 def our_sublayers(module: nn.Module) -> list[Sublayer]:
@@ -42,24 +44,28 @@ def our_sublayers(module: nn.Module) -> list[Sublayer]:
 
 
 def _describe(frame: nn.Module) -> Sublayer:
-    if type(frame) is not PostNorm:
-        raise InputError(f"a sub-layer is a {type(frame).__name__}; known: those in a PostNorm frame")
+    if type(frame) not in (PostNorm, VariedFrame):
+        raise InputError(f"a sub-layer is a {type(frame).__name__}; known: those in a PostNorm or VariedFrame")
     function = frame.function
     describe = next((of_kind for kind, of_kind in _KINDS.items() if type(function) is kind), None)
     if describe is None:
         known = ", ".join(kind.__name__ for kind in _KINDS)
         raise InputError(f"a sub-layer is a {type(function).__name__}; known: {known}")
-    (channels,) = frame.norm.normalized_shape
+    described = describe(function)
+    channels = described.pop("channels")
+    described |= {"result": Tap(function, OUTPUT, channels)} | (_varied(frame) if type(frame) is VariedFrame else {})
     return Sublayer(
         start=Tap(frame, INPUT, channels),
         end=Tap(frame, OUTPUT, channels),
         entry=Tap(function, INPUT, channels),
-        result=Tap(function, OUTPUT, channels),
         dropout=frame.dropout,
         norm=frame.norm,
-        own=function,
-        **describe(function),
+        **described,
     )
+
+
+def _varied(frame: VariedFrame) -> dict:
+    return {"norm_on_sum": frame.norm_at == "sum", "residual": frame.residual}
 
 
 def _attention(function: Attention) -> dict:
@@ -85,6 +91,7 @@ def _with_heads(kind, function, attention, convolution, of_attention, of_convolu
     return {
         "part": ATTENTION,
         "kind": kind,
+        "channels": function.output.out_features,
         "middle": context,
         "inner": inner,
         "last": (function.output,),
@@ -93,16 +100,28 @@ def _with_heads(kind, function, attention, convolution, of_attention, of_convolu
 
 
 def _ffn(function: FeedForward) -> dict:
-    down = function.down
-    width = down.weight.shape[0] * down.weight.shape[1] if isinstance(down, GroupedLinear) else down.in_features
-    middle = Tap(down, INPUT, width)
-    return {"part": FFN, "kind": "ffn", "middle": middle, "inner": (function.up,), "last": (down,)}
+    up, down = function.up, function.down
+    grouped = isinstance(down, GroupedLinear)
+    width = down.weight.shape[0] * down.weight.shape[1] if grouped else down.in_features
+    inner = (up,) if function.norm is None else (up, function.norm)
+    return {
+        "part": FFN,
+        "kind": "ffn",
+        "channels": down.weight.shape[0] * down.weight.shape[2] if grouped else down.out_features,
+        "middle": Tap(down, INPUT, width),
+        "inner": inner,
+        "last": (down,),
+        "before_activation": Tap(inner[-1], OUTPUT, width),
+        # of grouped layers the first one applies it
+        "linear": ((function, "activation", "linear"), *([(up, "activation", "linear")] if grouped else ())),
+    }
 
 
 def _expression_ffn(function: ExpressionFeedForward) -> dict:
     return {
         "part": FFN,
         "kind": "expression_ffn",
+        "channels": function.up.in_features,
         "middle": None,
         "inner": (function.up, function.down),
         "last": (),
@@ -114,5 +133,6 @@ _KINDS = {
     DynamicConv: _dynamic_conv,
     ExpressionFeedForward: _expression_ffn,
     FeedForward: _ffn,
+    LinearAttention: _attention,
     MixedAttention: _mixed,
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from bertkernels.errors import InputError
 from bertkernels.hf.encoder import UnpaddedConvBertEncoder
 from bertkernels.models.encoder import EncoderModel
 from bertkernels.nn import Alignment, Packing, pack_mask
@@ -51,6 +52,8 @@ def watch_padding(base: nn.Module) -> Iterator[Padding]:
 
     def before(_, arguments: tuple, named: dict) -> None:
         mask = arguments[1] if len(arguments) > 1 else named.get("attention_mask")
+        if mask is not None and mask.dim() != 2:
+            raise InputError(f"attention_mask must be [B, T] to be looked at, got {list(mask.shape)}")
         padding.mask = None if mask is None else mask.bool()
         leaves_out = mask is not None and _leaves_padding_out(base)
         padding.packing = pack_mask(padding.mask) if leaves_out else None

@@ -72,10 +72,13 @@ class Sublayer:
         entry: x as f alone takes it, beside the residual connection.
         middle: what f's last layer takes: the heads' results, or the activated states of the FFN; None: f has no such.
         result: f(x), before dropout.
-        dropout, norm: those of the frame.
+        dropout, norm: those of the frame; None: it has no norm.
+        norm_on_sum: whether the norm is of x + dropout(f(x)).
         inner, last: f's modules with weights, before and after `middle`.
         heads: None for an FFN.
-        own: f's module where it is one by itself, called with (x, layout); None: Hugging Face's.
+        residual: a module that weighs x before it is added; None: x itself is.
+        before_activation: what an FFN's activation takes; None: it has no single one.
+        linear: (module, attribute, value) that have an FFN run without its activation.
     """
 
     part: str
@@ -86,16 +89,23 @@ class Sublayer:
     middle: Tap | None
     result: Tap
     dropout: nn.Module
-    norm: nn.Module
+    norm: nn.Module | None
     inner: tuple[nn.Module, ...]
     last: tuple[nn.Module, ...]
     heads: Heads | None = None
-    own: nn.Module | None = None
+    norm_on_sum: bool = True
+    residual: nn.Module | None = None
+    before_activation: Tap | None = None
+    linear: tuple[tuple[nn.Module, str, object], ...] = ()
 
     @property
     def weights(self) -> tuple[nn.Module, ...]:
         """f's modules with weights."""
         return self.inner + self.last
+
+    @property
+    def norms(self) -> tuple[nn.Module, ...]:
+        return () if self.norm is None else (self.norm,)
 
     @property
     def before_norm(self) -> Tap:
@@ -115,8 +125,8 @@ class Sublayer:
             site("self_attention", self.entry, self.middle, self.inner),
             site("self_attention_ff", self.entry, self.result, self.weights, drops=whole),
             site("ff_after_self_attention", self.middle, self.result, self.last, mixes=False),
-            site("attention_before_ln", self.start, self.before_norm, self.weights),
-            site("attention", self.start, self.end, self.weights, norms=(self.norm,), drops=whole),
+            *([site("attention_before_ln", self.start, self.before_norm, self.weights)] if self.norm_on_sum else []),
+            site("attention", self.start, self.end, self.weights, norms=self.norms, drops=whole),
         ]
         heads = self.heads
         if heads.convolution:
@@ -139,8 +149,8 @@ class Sublayer:
             sites.append(site("ffn_gelu", self.entry, self.middle, self.inner))
         return [
             *sites,
-            site("ffn_before_ln", self.start, self.before_norm, self.weights),
-            site("ffn", self.start, self.end, self.weights, norms=(self.norm,), drops=whole),
+            *([site("ffn_before_ln", self.start, self.before_norm, self.weights)] if self.norm_on_sum else []),
+            site("ffn", self.start, self.end, self.weights, norms=self.norms, drops=whole),
         ]
 
 

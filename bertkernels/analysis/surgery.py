@@ -1,14 +1,27 @@
 """`Surgery`: blocks of an encoder in another order, with parts of them replaced, removed, masked or changed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import torch
 from torch import nn
 
 from bertkernels.errors import InputError
+from bertkernels.nn import ACTIVATIONS
 
-from .edits import Edit, add_nothing, feed_same, mask_heads, overwrite, reroute, scale_residual, skip
+from .edits import (
+    Edit,
+    add_nothing,
+    drop_softmax,
+    feed_same,
+    mask_heads,
+    move_norm,
+    overwrite,
+    reroute,
+    scale_residual,
+    set_activation,
+    skip,
+)
 from .layers import ADDED, LayeredModel, Reordered, adapt
 from .reordering import reorder, settle
 from .sublayers import ATTENTION, FFN, Site, Sublayer
@@ -16,6 +29,9 @@ from .sublayers import ATTENTION, FFN, Site, Sublayer
 SKIP, ZERO, RANDOM, KEEP_NORM = "skip", "zero", "random", "keep-norm"
 MODES = (SKIP, ZERO, RANDOM, KEEP_NORM)
 PARTS = (ATTENTION, FFN, "all")
+PLACEMENTS = ("before", "inside", "none")
+
+Activation = str | Callable[[torch.Tensor], torch.Tensor]
 
 
 class Surgery:
@@ -162,6 +178,62 @@ class Surgery:
         else:
             raise InputError(f"scale must be a number or a module, got {type(scale).__name__}")
         return self._edit(lambda undo: [scale_residual(undo, sublayer, weigh) for sublayer in sublayers])
+
+    def activation(self, block: int, function: Activation, part: str = FFN) -> "Surgery":
+        """Has the FFN apply this activation, or with part="attention" the output of attention pass it.
+
+        Args:
+            function: a name from `bertkernels.nn.ACTIVATIONS`, or a function of […, D]; a module trains.
+        """
+        if isinstance(function, str) and function not in ACTIVATIONS:
+            raise InputError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {function!r}")
+        sublayers = self._parts(block, part)
+        for sublayer in sublayers:
+            if sublayer.part == FFN and sublayer.before_activation is None:
+                raise InputError(f"the {sublayer.kind} of block {block} has no single activation to change")
+        if isinstance(function, nn.Module):
+            self._add(function)
+        apply = ACTIVATIONS[function] if isinstance(function, str) else function
+        return self._edit(lambda undo: [set_activation(undo, sublayer, apply) for sublayer in sublayers])
+
+    def norm(self, block: int, placement: str, part: str = "all") -> "Surgery":
+        """Has the trained LayerNorm of sub-layers stand elsewhere than over the sum, where nothing is left.
+
+        Args:
+            placement: "before": x + f(LayerNorm(x)), as in pre-norm encoders. "inside": x + LayerNorm(f(x)). "none".
+        """
+        if placement not in PLACEMENTS:
+            raise InputError(f"placement must be one of {', '.join(PLACEMENTS)}, got {placement!r}")
+        sublayers = self._parts(block, part)
+        if not all(sublayer.norm_on_sum for sublayer in sublayers):
+            raise InputError(
+                f"block {block} has a sub-layer without a LayerNorm over the sum, which alone can be moved"
+            )
+        return self._edit(lambda undo: [move_norm(undo, sublayer, placement) for sublayer in sublayers])
+
+    def linear_attention(self, block: int) -> "Surgery":
+        """Has attention heads weigh values by query · key / √D itself, without a softmax; padding has the weight 0.
+
+        Convolution heads stay as they are. There is no dropout on these weights.
+        """
+        heads = self.layers.heads(block)
+        if heads is None or not heads.attention:
+            kinds = ", ".join(sublayer.kind for sublayer in self.layers.sublayers(block))
+            raise InputError(f"block {block} has no attention heads; it has {kinds}")
+        site = self.layers.site(block, "attention_heads")
+        return self._edit(lambda undo: drop_softmax(undo, self.layers, site, heads))
+
+    def no_ffn(self, block: int, activation: Activation | None = None) -> "Surgery":
+        """Leaves the FFN out with its residual connection and norm; the output of attention passes the activation."""
+        sublayers = self.layers.sublayers(block)
+        names = [name for name, site in self.layers.sites(block).items() if name.split("_")[0] == "ffn" and site.drops]
+        if not names or len(names) == len(sublayers):
+            raise InputError(
+                f"block {block} has no FFN beside attention; it has {', '.join(one.kind for one in sublayers)}"
+            )
+        for name in names:
+            self.remove(block, name, SKIP)
+        return self if activation is None else self.activation(block, activation, ATTENTION)
 
     def feed_same(self) -> "Surgery":
         """Has every block take what the first one takes."""
