@@ -10,6 +10,7 @@ from bertkernels.analysis.layers import adapt
 from bertkernels.analysis.surgery import Surgery
 from bertkernels.errors import InputError
 from bertkernels.models.heads import EncoderForSequenceClassification
+from bertkernels.nn import FeedForward
 from tests.analysis.encoders import FAMILIES, batch, build, each, logits
 
 _TRANSFORMERS = tuple(family for family in FAMILIES if family != "lvbert")
@@ -350,3 +351,51 @@ def test_blocks_of_other_widths_do_not_swap():
 def test_parts_that_a_block_lacks_are_named():
     with pytest.raises(InputError, match="block 3 has no attention; it has ffn"):
         Surgery(build("lvbert")).residual(3, "attention", 0)
+
+
+def test_sublayers_that_nobody_looks_into_run_as_they_did(monkeypatch):
+    model = build("bert")
+    fused = FeedForward.as_one_op
+    ran: list[tuple[int, bool]] = []
+    numbers = {id(block.sublayers[1].function): number for number, block in enumerate(model.model.encoder.blocks)}
+
+    def recorded(self, *arguments):
+        out = fused(self, *arguments)
+        ran.append((numbers[id(self)], out is not None))
+        return out
+
+    monkeypatch.setattr(FeedForward, "as_one_op", recorded)
+    logits(model)
+    before, ran[:] = list(ran), []
+    with Surgery(model).residual(1, "ffn", 0.5).remove(1, "attention", "skip"):
+        logits(model)
+    assert [one for one in ran if one[0] != 1] == [one for one in before if one[0] != 1]
+    assert (1, True) not in ran
+
+
+def test_supernets_are_cut_along_the_path_that_they_run():
+    kinds = ["attention", "dynamic_conv[kernel=3]", "ffn"]
+    model = build("bert", plan="(attention ffn) (dynamic_conv[kernel=3] ffn)", supernet_kinds=kinds)
+    before = logits(model)
+    layers = adapt(model)
+    assert [layers.sublayers(block)[0].kind for block in range(2)] == ["attention", "dynamic_conv"]
+    with Surgery(model).order([1, 0]).remove(0, "mlp", "zero"):
+        assert not torch.equal(logits(model), before)
+    assert torch.equal(logits(model), before)
+
+
+@each(("bert", "hf-convbert-patched"))
+def test_surgery_holds_in_training_with_checkpoints(family):
+    """Recomputed blocks see the same edits, and the same gradients come of them."""
+    gradients = []
+    for checkpoints in (False, True):
+        model = build(family, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
+        if checkpoints:
+            model.gradient_checkpointing_enable()
+        with Surgery(model).order([2, 0, 1]).residual(0, "attention", 0.5).replace(1, "mlp", nn.Identity()):
+            model(**batch(labels=True)).loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
