@@ -158,7 +158,7 @@ def test_pretrains_by_the_command(name, tmp_path, monkeypatch):
         "hidden_size": C,
         "num_attention_heads": H,
         "intermediate_size": 24,
-        "vocab_size": 120,
+        "vocab_size": 200,
         "max_seq_length": 16,
         "max_steps": 2,
         "warmup_steps": 1,
