@@ -9,7 +9,17 @@
 namespace bertkernels {
 
 // Numbers as in bertkernels/ops/bias_activation.py.
-enum class Activation : int { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSigmoid = 5 };
+enum class Activation : int {
+  kNone = 0,
+  kGelu = 1,
+  kGeluTanh = 2,
+  kRelu = 3,
+  kTanh = 4,
+  kSigmoid = 5,
+  kLeakyRelu = 6,
+  kElu = 7,
+  kSwish = 8
+};
 
 struct BiasActivationShape {
   std::int64_t rows = 0;

@@ -5,6 +5,7 @@
 #include "bindings/blocks.h"
 #include "bindings/depthwise_conv.h"
 #include "bindings/dynamic_conv_block.h"
+#include "bindings/expression_block.h"
 #include "bindings/feed_forward_training.h"
 #include "bindings/glu.h"
 #include "bindings/light_conv.h"
@@ -27,6 +28,7 @@ PYBIND11_MODULE(_C, m) {
   bertkernels::bind_residual_norm(m);
   bertkernels::bind_blocks(m);
   bertkernels::bind_dynamic_conv_block(m);
+  bertkernels::bind_expression_block(m);
   bertkernels::bind_feed_forward_training(m);
   bertkernels::bind_glu(m);
 }

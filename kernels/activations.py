@@ -1,6 +1,6 @@
 """Activations and their derivatives, in fp32 through one exponential each.
 
-ACTIVATION is None, "gelu", "gelu_tanh", "relu", "tanh" or "sigmoid". HALF: x came in 16 bits, and so will what comes of
+ACTIVATION is None or a name from `bertkernels.ops.bias_activation`. HALF: x came in 16 bits, and so will what comes of
 it go out; then a relative error of about 1e-5 saves a third of the instructions, which count where they are as many as
 memory has time for (an H200: some 27 in the time in which 2 bytes are read and 2 written). Without HALF these are
 the formulas of csrc/cpu/activations.h. Numbers that are none stay so.
@@ -24,10 +24,17 @@ def activate(b_x, ACTIVATION: tl.constexpr, HALF: tl.constexpr):
         return b_x * b_value
     elif ACTIVATION == "tanh":
         return _tanh(b_x, HALF)
-    else:
-        tl.static_assert(ACTIVATION == "sigmoid")
+    elif ACTIVATION == "sigmoid":
         b_value, _ = _logistic(b_x, HALF)
         return b_value
+    elif ACTIVATION == "leaky_relu":
+        return tl.where(b_x < 0, b_x * 0.01, b_x)
+    elif ACTIVATION == "elu":
+        return tl.where(b_x < 0, -_lost(tl.abs(b_x)), b_x)
+    else:
+        tl.static_assert(ACTIVATION == "swish")
+        b_value, _ = _logistic(b_x, HALF)
+        return b_x * b_value
 
 
 @triton.jit
@@ -46,10 +53,17 @@ def differentiate(b_grad, b_x, ACTIVATION: tl.constexpr, HALF: tl.constexpr):
     elif ACTIVATION == "tanh":
         _, b_slope = _logistic(b_x * 2, HALF)
         return b_grad * b_slope * 4
-    else:
-        tl.static_assert(ACTIVATION == "sigmoid")
+    elif ACTIVATION == "sigmoid":
         _, b_slope = _logistic(b_x, HALF)
         return b_grad * b_slope
+    elif ACTIVATION == "leaky_relu":
+        return tl.where(b_x <= 0, b_grad * 0.01, b_grad)
+    elif ACTIVATION == "elu":
+        return tl.where(b_x < 0, b_grad * tl.exp(-tl.abs(b_x)), b_grad)
+    else:
+        tl.static_assert(ACTIVATION == "swish")
+        b_value, b_slope = _logistic(b_x, HALF)
+        return b_grad * (b_x * b_slope + b_value)
 
 
 @triton.jit
@@ -78,15 +92,32 @@ def _logistic(b_x, HALF: tl.constexpr):
 
 
 @triton.jit
+def _lost(b_far):
+    """1 - e^-a for a ≥ 0 without cancellation."""
+    b_exp = tl.exp(-b_far)
+    if b_far.dtype == tl.float64:
+        # for u = e^y as rounded: (u - 1) · y / log u (Kahan)
+        b_less = tl.where(b_exp == 1.0, 1.0, b_exp)
+        b_log = tl.where(b_exp == 1.0, -1.0, tl.log(b_less))
+        b_lost = tl.where(b_exp == 1.0, b_far, (1.0 - b_exp) * -b_far / b_log)
+        return tl.where(b_exp == 0.0, 1.0, b_lost)
+    else:
+        # below 0.5 the series, to the term in a⁸
+        b_p = 1.0 - b_far * (1 / 8)
+        b_p = 1.0 - b_far * b_p * (1 / 7)
+        b_p = 1.0 - b_far * b_p * (1 / 6)
+        b_p = 1.0 - b_far * b_p * (1 / 5)
+        b_p = 1.0 - b_far * b_p * (1 / 4)
+        b_p = 1.0 - b_far * b_p * (1 / 3)
+        b_p = 1.0 - b_far * b_p * (1 / 2)
+        return tl.where(b_far < 0.5, b_far * b_p, 1.0 - b_exp)
+
+
+@triton.jit
 def _tanh(b_x, HALF: tl.constexpr):
     b_far = tl.abs(b_x)
     if b_x.dtype == tl.float64:
-        # 1 - e^-2|x| without cancellation: for u = e^y as rounded, (u - 1) · y / log u (Kahan).
-        b_exp = tl.exp(-2.0 * b_far)
-        b_less = tl.where(b_exp == 1.0, 1.0, b_exp)
-        b_log = tl.where(b_exp == 1.0, -1.0, tl.log(b_less))
-        b_lost = tl.where(b_exp == 1.0, 2.0 * b_far, (1.0 - b_exp) * (-2.0 * b_far) / b_log)
-        b_tanh = tl.where(b_exp == 0.0, 1.0, b_lost / (1.0 + b_exp))
+        b_tanh = _lost(2.0 * b_far) / (1.0 + tl.exp(-2.0 * b_far))
     else:
         # Below 0.55, where 1 - e^-2|x| would cancel, an odd polynomial (relative error 6e-8 as rounded here).
         b_exp = tl.exp(-2.0 * b_far)

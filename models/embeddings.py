@@ -49,18 +49,18 @@ class Embeddings(nn.Module):
             position_ids = packing.pack(position_ids.expand(shape))
         if packing is not None:
             given = packing.pack(given)
-        words = self.word_embeddings(given) if inputs_embeds is None else given  # [B, T, E], or packed as all below
-        words = self._widened(words, packing)
+        words = self._words(given, inputs_embeds is None, packing)  # [B, T, E], or packed as all below
         if token_type_ids is None:
             token_type_ids = position_ids.new_zeros(1)  # for all tokens: its gradient is one sum over them
         elif packing is not None:
             token_type_ids = packing.pack(token_type_ids.expand(shape))
-        x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        # in this order only one addition is over all tokens where their types are not told apart
+        x = words + (self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids))
         return self.dropout(self.norm(x))
 
-    def _widened(self, words: torch.Tensor, packing: Packing | Alignment | None) -> torch.Tensor:
-        """Words as wide as what is added to them."""
-        return words
+    def _words(self, given: torch.Tensor, are_ids: bool, packing: Packing | Alignment | None) -> torch.Tensor:
+        """Words as wide as what is added to them, of their ids or embeddings."""
+        return self.word_embeddings(given) if are_ids else given
 
     def _positions(self, given: torch.Tensor, packing: Packing | Alignment | None) -> torch.Tensor:
         packed = isinstance(packing, Packing)
@@ -84,9 +84,29 @@ class TrigramEmbeddings(Embeddings):
         super().__init__(config, config.hidden_size)
         self.trigram = nn.Linear(3 * config.embedding_size, config.hidden_size)
 
-    def _widened(self, words: torch.Tensor, packing: Packing | Alignment | None) -> torch.Tensor:
+    def _words(self, given: torch.Tensor, are_ids: bool, packing: Packing | Alignment | None) -> torch.Tensor:
+        # what `_gathered` writes into, autograd and compilers would copy
+        in_place = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if are_ids and in_place and not isinstance(packing, Alignment):
+            words = self._gathered(given, packing)
+        else:
+            words = trigrams(self.word_embeddings(given) if are_ids else given, packing)
         # what layers add to keeps its dtype under autocast
-        return apply_linear(self.trigram, trigrams(words, packing)).to(words.dtype)
+        return apply_linear(self.trigram, words).to(words.dtype)
+
+    def _gathered(self, ids: torch.Tensor, packing: Packing | None) -> torch.Tensor:
+        """`trigrams` of the words of ids [B, T] or packed [total]: each row goes where it belongs at once."""
+        ids = ids[..., None]  # a column, as `shifted` wants them
+        words = self.word_embeddings(torch.cat([shifted(ids, -1), ids, shifted(ids, 1)], -1))  # [B, T, 3, E]
+        after, _, before = words.unbind(-2)
+        if packing is None:
+            before[:, :1] = 0
+            after[:, -1:] = 0
+        else:
+            first = packing.positions()[:, None] == 0  # [total, 1]
+            before.masked_fill_(first, 0)
+            after.masked_fill_(torch.cat([first[1:], first[:1]]), 0)  # the last token's successor: nobody
+        return words.flatten(-2)
 
 
 def trigrams(words: torch.Tensor, packing: Packing | Alignment | None = None) -> torch.Tensor:

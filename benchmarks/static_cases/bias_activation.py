@@ -16,7 +16,7 @@ def cases() -> Iterator[Row]:
         for target in TARGETS:
             for dtype, C in (("bfloat16", 1536), ("bfloat16", 312), ("float32", 1536)):
                 yield {"kernel": kernel, "target": target, "dtype": dtype, "C": C, "activation": "gelu"}
-        for activation in (None, "gelu_tanh", "relu", "tanh", "sigmoid"):
+        for activation in (None, "gelu_tanh", "relu", "tanh", "sigmoid", "leaky_relu", "elu", "swish"):
             yield {"kernel": kernel, "target": 90, "dtype": "bfloat16", "C": 1536, "activation": activation}
         for dtype in ("float16", "float64"):
             yield {"kernel": kernel, "target": 90, "dtype": dtype, "C": 1536, "activation": "gelu"}

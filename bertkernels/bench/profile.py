@@ -24,7 +24,7 @@ KINDS = (
 _KINDS = {
     "bertkernels::attention_block": ATTENTION_BLOCK,  # before attention, whose name its own begins with
     "bertkernels::mixed_block": MIXED_BLOCK,
-    "bertkernels::feed_forward_block": FEED_FORWARD_BLOCK,
+    **dict.fromkeys(("bertkernels::feed_forward_block", "bertkernels::expression_block"), FEED_FORWARD_BLOCK),
     "bertkernels::feed_forward_training": TRAINED_FEED_FORWARD,  # products of the weights' gradients are within it
     **dict.fromkeys(("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"), PRODUCTS),
     **dict.fromkeys(("mkldnn::_linear_pointwise", "bertkernels::grouped_linear"), PRODUCTS),

@@ -43,11 +43,12 @@ def expand_file(argv: list[str]) -> list[str]:
     Raises InputError for a file that cannot be read.
     """
     if argv and argv[0].endswith(_FILES) and not argv[0].startswith("-"):
-        return [*_flags_of_file(Path(argv[0])), *argv[1:]]
+        return [*flags_of(read_content(Path(argv[0]))), *argv[1:]]
     return argv
 
 
-def _flags_of_file(path: Path) -> list[str]:
+def read_content(path: Path) -> dict[str, object]:
+    """What a YAML or JSON file holds, by name. Raises InputError for a file that cannot be read or holds no names."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
     except OSError as error:
@@ -56,6 +57,11 @@ def _flags_of_file(path: Path) -> list[str]:
         raise InputError(f"{path}: not valid YAML or JSON ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected one value for each option")
+    return content
+
+
+def flags_of(content: dict[str, object]) -> list[str]:
+    """The same as flags."""
     flags = []
     for name, value in content.items():
         if value is None:

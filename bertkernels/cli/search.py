@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 _DESCRIPTION = (
     "Searches for the order of an encoder's sub-layers: an evolution over plans, judged with the weights that they "
     "inherit from a supernet of `bertkernels pretrain --supernet_kinds`. The same command again goes on with a search "
-    "that was cut short, and joins one that runs. `bertkernels search verify` trains plans alone and compares."
+    "that was cut short, and joins one that runs. `bertkernels search verify` trains plans alone and compares. "
+    "`--space ffn` searches for feed-forward layers instead, and has flags of its own: `bertkernels search --space ffn "
+    "--help`; `bertkernels search pipeline FILE` runs all of that search's stages."
 )
 
 _VERIFY = (
@@ -25,6 +27,13 @@ def run(argv: list[str]) -> int:
     """Searches as the flags say, and prints the plan that was found."""
     if argv and argv[0] == "verify":
         return _verify(argv[1:])
+    if argv and argv[0] == "pipeline":
+        from bertkernels.cli.ffn_pipeline import run_pipeline
+
+        return run_pipeline(argv[1:])
+    argv = expand_file(argv)
+    if _space(argv) == "ffn":
+        return _search_ffn(argv)
     from bertkernels.search.run import search_layers
     from bertkernels.search.search_arguments import SearchArguments
 
@@ -38,6 +47,39 @@ def run(argv: list[str]) -> int:
     if found is not None:
         print(f'{report["settings"]["fitness"]} {found["fitness"]:.4f}: --plan "{found["plan"]}"')
     print(f"Report: {arguments.output_dir}/report.md")
+    return 0
+
+
+def _space(argv: list[str]) -> str | None:
+    """What `--space` says last."""
+    found = None
+    for flag, value in zip(argv, [*argv[1:], None], strict=True):
+        if flag == "--space":
+            found = value
+        elif flag.startswith("--space="):
+            found = flag.partition("=")[2]
+    return found
+
+
+def _search_ffn(argv: list[str]) -> int:
+    from bertkernels.cli.ffn_flags import parse_ffn_search
+
+    flags = partial(parse_ffn_search, argv)
+    _, _, training = flags([])  # first: --help
+    from bertkernels.search.ffn_report import GENOTYPE
+    from bertkernels.search.ffn_run import search_ffn
+
+    try:
+        report = search_ffn(flags)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on")
+        return 130
+    found = report["found"]
+    if found is not None:
+        texts = "\n".join(found["genotype"])
+        print(f"{report['settings']['fitness']} {found['fitness']:.4f}, {found['parameters']:,} parameters:\n{texts}")
+        print(f'--genotype {training.output_dir}/{GENOTYPE}\n--plan "{found["plan"]}"')
+    print(f"Report: {training.output_dir}/report.md")
     return 0
 
 

@@ -47,9 +47,9 @@ class ChoiceQuestions:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def first(self, count: int) -> "ChoiceQuestions":
-        """The first `count` questions."""
-        return ChoiceQuestions(self.questions[:count])
+    def part(self, begin: int, end: int) -> "ChoiceQuestions":
+        """The questions from number `begin` to before `end`."""
+        return ChoiceQuestions(self.questions[begin:end])
 
 
 def read_choices(path: str | Path, labelled: bool = True) -> ChoiceQuestions:

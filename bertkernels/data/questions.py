@@ -44,6 +44,6 @@ class QuestionSet:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def first(self, count: int) -> "QuestionSet":
-        """The first `count` questions."""
-        return QuestionSet(self.contexts, self.questions[:count])
+    def part(self, begin: int, end: int) -> "QuestionSet":
+        """The questions from number `begin` to before `end`."""
+        return QuestionSet(self.contexts, self.questions[begin:end])

@@ -46,9 +46,9 @@ class TaggedText:
     def __len__(self) -> int:
         return len(self.sentences)
 
-    def first(self, count: int) -> "TaggedText":
-        """The first `count` sentences."""
-        return TaggedText(self.sentences[:count], self.separator)
+    def part(self, begin: int, end: int) -> "TaggedText":
+        """The sentences from number `begin` to before `end`."""
+        return TaggedText(self.sentences[begin:end], self.separator)
 
 
 def read_tagged_records(path: str, text: str | None, label: str | None, labelled: bool = True) -> TaggedText:

@@ -1,15 +1,16 @@
 """The feed-forward sub-layer that computes an expression."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
+from ..ops.row_programs import combine
 from .activation import FUSED_NAME, gelu_tanh
-from .expressions import Binary, Input, Linear, Node, Unary, output_width, parse_expression
+from .expressions import Binary, Input, Linear, Node, Unary, output_width, parse_expression, row_programs
 from .layout import ALL_TOKENS, Layout
-from .linear import Weights, apply_linear, children
-from .whole_sublayer import feed_forward_block
+from .linear import Weights, apply_linear, children, weight_and_bias
+from .whole_sublayer import expression_block, feed_forward_block
 
 PLAIN_FFN = "linear(gelu(linear(x, w1)), w2)"
 
@@ -22,17 +23,16 @@ FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "elu": nn.functional.elu,
     "swish": nn.functional.silu,
 }
-# those that are fused into the linear layer below, by their names in `bertkernels.nn.ACTIVATIONS`
-_FUSED = {"gelu": "gelu_tanh", "sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu"}
-_COMBINATIONS = {"add": torch.add, "mul": torch.mul, "max": torch.maximum}
-_PUBLISHED_LOWEST = -1e-10  # surely -1e10 was meant
+# their names in `bertkernels.nn.ACTIVATIONS`, by which they are fused into the linear layer below
+_FUSED = {name: "gelu_tanh" if name == "gelu" else name for name in FUNCTIONS}
 
 
 class ExpressionFeedForward(nn.Module):
     """A function of x, token by token, by two linear layers: w1 from C to F channels and w2 from F to C.
 
-    On the CPU, activations and products with what a linear layer yields are fused into it where ops have them; an
-    expression of the form linear(activation(linear(x, w1)), w2) is one op together with its frame.
+    On the CPU, activations of and products with what a linear layer yields are fused into it. In inference an
+    expression whose w2 stands above w1 is one op together with its frame; where gradients are wanted, one of the form
+    linear(activation(linear(x, w1)), w2) is.
 
     Args:
         hidden_size: C. intermediate_size: F.
@@ -70,6 +70,8 @@ class ExpressionFeedForward(nn.Module):
         self.expression = expression
         self.inner = inner
         self._tree = parse_expression(expression)
+        self._programs = row_programs(self._tree)
+        self._computes = (self._programs, self.widths, inner)  # on the weights that each has
 
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x […, C] → […, C]; tokens do not see each other, so `layout` is not read."""
@@ -77,12 +79,28 @@ class ExpressionFeedForward(nn.Module):
 
     def as_one_op(self, x: torch.Tensor, layout: Layout, norm: nn.Module, dropout: nn.Module) -> torch.Tensor | None:
         """norm(x + dropout(self(x))) as one op, or None where modules must be called."""
+        out = self.stack_as_one_op([(self, norm, dropout)], x)
         activation = _plain_activation(self._tree)
-        if activation not in _FUSED:
-            return None
+        if out is not None or activation is None:
+            return out
         up, down = children(self, "up", "down")
         fused = FUSED_NAME[_FUSED[activation]]
         return feed_forward_block(up, down, fused, norm, dropout, x, weights=self._slices())
+
+    def stack_as_one_op(
+        self, frames: Sequence[tuple[nn.Module, nn.Module, nn.Module]], x: torch.Tensor
+    ) -> torch.Tensor | None:
+        """What the functions of frames, the first of which is this, yield in a row, each with its norm and dropout, as
+        one op; None where modules must be called."""
+        if self._programs is None:
+            return None
+        weights = []
+        for function, _, _ in frames:
+            if type(function) is not type(self) or function._computes != self._computes:
+                return None
+            up, down = children(function, "up", "down")
+            weights.append(function._slices() or (weight_and_bias(up), weight_and_bias(down)))
+        return expression_block(frames, weights, self._programs, self.widths, x)
 
     def extra_repr(self) -> str:
         return f"{self.expression}, {self.inner} channels between, widths={self.widths!r}"
@@ -101,7 +119,7 @@ class ExpressionFeedForward(nn.Module):
         if isinstance(node, Linear):
             return self._linear(node, x, weights)
         if isinstance(node, Unary):
-            if isinstance(node.argument, Linear) and node.name in _FUSED:
+            if isinstance(node.argument, Linear):
                 return self._linear(node.argument, x, weights, activation=_FUSED[node.name])
             return FUNCTIONS[node.name](self._value(node.argument, x, weights))
         return self._combined(node, x, weights)
@@ -119,24 +137,6 @@ class ExpressionFeedForward(nn.Module):
         layer = self.up if node.weight == 1 else self.down
         own = None if weights is None else weights[node.weight - 1]
         return apply_linear(layer, self._value(node.argument, x, weights), weights=own, **after)
-
-
-def combine(name: str, left: torch.Tensor, right: torch.Tensor, widths: str = "crop") -> torch.Tensor:
-    """add, mul or max of […, A] and […, B] → […, min(A, B)] with "crop", else […, max(A, B)].
-
-    "pad" fills the narrower one up with what changes nothing, so the wider one's further channels come out as they are;
-    with "pad_published" those of max are cut off at -1e-10.
-    """
-    if left.shape[-1] == right.shape[-1]:
-        return _COMBINATIONS[name](left, right)
-    narrow = min(left.shape[-1], right.shape[-1])
-    out = _COMBINATIONS[name](left[..., :narrow], right[..., :narrow])
-    if widths == "crop":
-        return out
-    rest = (left if left.shape[-1] > narrow else right)[..., narrow:]
-    if name == "max" and widths == "pad_published":
-        rest = rest.clamp(min=_PUBLISHED_LOWEST)
-    return torch.cat([out, rest], -1)
 
 
 def _plain_activation(tree: Node) -> str | None:

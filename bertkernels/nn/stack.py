@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .layout import ALL_TOKENS, Layout
+from .linear import calls_alone, children
 from .residual import PostNorm
 
 
@@ -13,7 +14,8 @@ class PostNormStack(nn.ModuleList):
     """Frames one after the other, each with its own residual connection and LayerNorm (MobileBERT, Sun et al. 2020).
 
     Args:
-        frames: at least one.
+        frames: at least one. If the first one's function has stack_as_one_op(frames' functions, norms and dropouts, x),
+            that may return what all frames return in a row, or None.
     """
 
     def __init__(self, frames: Iterable[PostNorm]):
@@ -33,6 +35,13 @@ class PostNormStack(nn.ModuleList):
 
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x [B, T, C], or packed [total, C] → the same shape."""
-        for _, frame in zip(range(self.running), self, strict=False):
+        frames = [frame for _, frame in zip(range(self.running), self, strict=False)]
+        if all(type(frame) is PostNorm and calls_alone(frame) for frame in frames):
+            parts = [children(frame, "function", "norm", "dropout") for frame in frames]
+            if hasattr(parts[0][0], "stack_as_one_op"):
+                out = parts[0][0].stack_as_one_op(parts, x)
+                if out is not None:
+                    return out
+        for frame in frames:
             x = frame(x, layout)
         return x

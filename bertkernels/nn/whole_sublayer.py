@@ -1,5 +1,5 @@
-"""Whole sub-layers as one op: on the CPU, where plain modules do just what the op does; `attention_block` and
-`mixed_block` for inference.
+"""Whole sub-layers as one op: on the CPU, where plain modules do just what the op does; `attention_block`,
+`expression_block` and `mixed_block` for inference.
 
 The functions here return None where they can't stand for the modules, which are then called one by one.
 """
@@ -14,7 +14,7 @@ from ..ops import dispatch
 from ..ops.attention import key_bias_of
 from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
-from .linear import PLAIN, Weights, calls_alone, weight_and_bias
+from .linear import PLAIN, Weights, calls_alone, children, weight_and_bias
 
 LINEAR = (nn.Linear, GlorotLinear, GroupedLinear)
 
@@ -49,6 +49,36 @@ def feed_forward_block(
     return ops.feed_forward_block(
         x, *of_up, *of_down, *weight_and_bias(norm), activation=activation, eps=norm.eps, dropout_p=p
     )
+
+
+def expression_block(
+    frames: Sequence[tuple[nn.Module, nn.Module, nn.Module]],
+    weights: Sequence[tuple[Weights, Weights]],
+    programs: tuple[str, str, str],
+    widths: str,
+    x: torch.Tensor,
+) -> torch.Tensor | None:
+    """x ← norm(x + after(down(between(up(before(x)))))), frame by frame; x […, C].
+
+    Args:
+        frames: function, norm and dropout of each; the function has the layers `up` and `down`.
+        weights: those of `up` and `down` of each, perhaps slices of the layers' own.
+        programs: before, between and after, as `bertkernels.ops.expression_block` has them. widths: likewise.
+    """
+    norms, eps = [], set()
+    for function, norm, dropout in frames:
+        up, down = children(function, "up", "down")
+        if type(up) not in PLAIN or type(down) not in PLAIN or not calls_alone(function):
+            return None
+        if not _infers("expression_block", x, norm, dropout, up, down):
+            return None
+        norms += weight_and_bias(norm)
+        eps.add(norm.eps)
+    matrices, biases = zip(*(layer for pair in weights for layer in pair), strict=True)
+    if len(eps) > 1 or not _are_there(*matrices, *biases):
+        return None
+    options = {**dict(zip(("before", "between", "after"), programs, strict=True)), "widths": widths, "eps": eps.pop()}
+    return ops.expression_block(x, matrices, biases, norms, **options)
 
 
 def dynamic_conv_block(

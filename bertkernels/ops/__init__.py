@@ -6,6 +6,7 @@ from .bias_activation import bias_activation
 from .depthwise_conv import depthwise_conv
 from .dispatch import can_run, use
 from .dynamic_conv_block import dynamic_conv_block
+from .expression_block import expression_block
 from .feed_forward_block import feed_forward_block
 from .glu import glu
 from .grouped_linear import grouped_linear
@@ -26,6 +27,7 @@ __all__ = [
     "can_run",
     "depthwise_conv",
     "dynamic_conv_block",
+    "expression_block",
     "feed_forward_block",
     "glu",
     "grouped_linear",

@@ -18,12 +18,14 @@ def bias_activation(
     """activation(x + bias), the bias along the last dimension.
 
     "gelu" is x·Φ(x) (Hendrycks and Gimpel 2016), "gelu_tanh" its approximation by a tanh that the original BERT code
-    uses: x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))). The backward pass computes x + bias anew: only x is kept.
+    uses: x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))). Below zero "leaky_relu" is 0.01·x and "elu" e^x - 1; "swish" is
+    x·sigmoid(x). The backward pass computes x + bias anew: only x is kept.
 
     Args:
         x: […, C] with a contiguous last dimension; leading dimensions that cannot be seen as one are copied.
         bias: [C] of the same dtype and device, or None.
-        activation: "gelu", "gelu_tanh", "relu", "tanh", "sigmoid", or None for the bias alone.
+        activation: "gelu", "gelu_tanh", "relu", "tanh", "sigmoid", "leaky_relu", "elu", "swish", or None for the bias
+            alone.
         impl: "cpu", "triton" or "reference"; None takes the best that can run.
 
     Returns:
@@ -108,6 +110,19 @@ def _sigmoid_derivative(x: torch.Tensor) -> torch.Tensor:
     return s * (1 - s)
 
 
+def _leaky_relu_derivative(x: torch.Tensor) -> torch.Tensor:
+    return torch.where(x > 0, torch.ones_like(x), 0.01)
+
+
+def _elu_derivative(x: torch.Tensor) -> torch.Tensor:
+    return torch.exp(x.clamp(max=0))
+
+
+def _swish_derivative(x: torch.Tensor) -> torch.Tensor:
+    s = torch.sigmoid(x)
+    return s + x * s * torch.sigmoid(-x)
+
+
 def _gelu_tanh(x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.gelu(x, approximate="tanh")
 
@@ -120,6 +135,9 @@ ACTIVATIONS: dict[str | None, tuple[Callable, Callable]] = {
     "relu": (torch.relu, lambda x: (x > 0).to(x.dtype)),
     "tanh": (torch.tanh, _tanh_derivative),
     "sigmoid": (torch.sigmoid, _sigmoid_derivative),
+    "leaky_relu": (torch.nn.functional.leaky_relu, _leaky_relu_derivative),
+    "elu": (torch.nn.functional.elu, _elu_derivative),
+    "swish": (torch.nn.functional.silu, _swish_derivative),
 }
 _NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
 

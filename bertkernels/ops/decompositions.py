@@ -15,6 +15,7 @@ from .bias_activation import bias_activation_op, bias_activation_reference
 from .depthwise_conv import depthwise_conv_op, depthwise_conv_reference
 from .dynamic_conv_block import LAYERS as DYNAMIC_CONV_LAYERS
 from .dynamic_conv_block import dynamic_conv_block_op, dynamic_conv_block_reference
+from .expression_block import expression_block_op, expression_block_reference
 from .feed_forward_block import feed_forward_block_op, feed_forward_block_reference
 from .feed_forward_training import feed_forward_training_op
 from .glu import glu_op, glu_reference
@@ -36,6 +37,7 @@ def decomposition_table() -> dict[torch._ops.OpOverload, Callable]:
         bias_activation_op: _bias_activation,
         depthwise_conv_op: _depthwise_conv,
         dynamic_conv_block_op: _dynamic_conv_block,
+        expression_block_op: _expression_block,
         feed_forward_block_op: _feed_forward_block,
         feed_forward_training_op: _feed_forward_training,
         glu_op: _glu,
@@ -81,6 +83,11 @@ def _dynamic_conv_block(x, depthwise_weight, *rest):
     options = (heads, cu_seqlens, seed, eps, dropout_p)
     out = dynamic_conv_block_reference(x, depthwise_weight, weights, biases, *norm, *options)
     return out, *(x.new_empty(0) for _ in range(6))
+
+
+def _expression_block(*arguments):
+    *inputs, _ = arguments
+    return expression_block_reference(*inputs)
 
 
 def _feed_forward_block(*arguments):

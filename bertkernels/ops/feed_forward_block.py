@@ -36,7 +36,7 @@ def feed_forward_block(
             them, [G, C/G, F/G] and [G, F/G, C/G]; of x's dtype and device, last dimension contiguous.
         up_bias, down_bias: [F] and [C], likewise, or None.
         norm_weight, norm_bias: [C], likewise.
-        activation: None, "gelu", "gelu_tanh", "relu", "tanh" or "sigmoid", see `bias_activation`.
+        activation: None or a name that `bias_activation` takes.
         eps: of the LayerNorm. dropout_p: from 0 to below 1, as in `residual_norm`; pass 0 outside training.
         impl: "cpu" (float32 only, with MKL) or "reference"; None takes the best that can run.
 

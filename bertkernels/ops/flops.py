@@ -137,6 +137,11 @@ def feed_forward_block(x: Shape, up: Shape, up_bias, down: Shape, *_, **__) -> i
     return 2 * prod(x[:-1]) * (prod(up) + prod(down))
 
 
+@register_flop_formula(_ops.expression_block)
+def expression_block(x: Shape, weights: list[Shape], *_, **__) -> int:
+    return 2 * prod(x[:-1]) * sum(map(prod, weights))
+
+
 @register_flop_formula(_ops.feed_forward_training)
 def feed_forward_training(x: Shape, up: Shape, up_bias, down: Shape, *_, **__) -> int:
     return feed_forward_block(x, up, up_bias, down)

@@ -30,7 +30,7 @@ def grouped_linear(
         x: […, G·I] with a contiguous last dimension; leading dimensions that cannot be seen as one are copied.
         weight: [G, I, O] of the same dtype and device, any strides.
         bias: [G·O], likewise, or None.
-        activation: None, "gelu", "gelu_tanh", "relu", "tanh" or "sigmoid", see `bias_activation`.
+        activation: None or a name that `bias_activation` takes.
         impl: "cpu", "torch", "triton" or "reference"; None takes the best that can run.
 
     Returns:

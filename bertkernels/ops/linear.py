@@ -27,7 +27,7 @@ def linear(
         x: […, I] with a contiguous last dimension.
         weight: [O, I] as `torch.nn.Linear` has it, of the same dtype and device, any strides.
         bias: [O], likewise, or None.
-        activation: None, "gelu", "gelu_tanh", "relu", "tanh" or "sigmoid", see `bias_activation`.
+        activation: None or a name that `bias_activation` takes.
         multiplier: […, O] or None; not together with an activation.
         impl: "torch" or "reference"; None takes the best that can run.
 
@@ -163,14 +163,16 @@ def _backward_fake(grad, x, weight, bias, product, multiplier, activation, wante
 
 # -- launchers: one an implementation, (x [M, I], weight [O, I], bias, multiplier [M, O], activation) -> [M, O] --------
 
-# oneDNN's names of what follows a product, and the algorithm
+# oneDNN's names of what follows a product, its numbers, and the algorithm; torch does not pass elu on to it
 _ONEDNN_EPILOGUES = {
-    None: ("none", ""),
-    "gelu": ("gelu", "none"),
-    "gelu_tanh": ("gelu", "tanh"),
-    "relu": ("relu", ""),
-    "tanh": ("tanh", ""),
-    "sigmoid": ("sigmoid", ""),
+    None: ("none", [], ""),
+    "gelu": ("gelu", [], "none"),
+    "gelu_tanh": ("gelu", [], "tanh"),
+    "relu": ("relu", [], ""),
+    "tanh": ("tanh", [], ""),
+    "sigmoid": ("sigmoid", [], ""),
+    "leaky_relu": ("leaky_relu", [0.01], ""),
+    "swish": ("swish", [], ""),
 }
 # oneDNN makes a kernel for every new shape, about a millisecond, and packed batches bring a new number of rows each
 # time: products whose smallest face has fewer elements are done before that.
@@ -195,11 +197,11 @@ def _onednn_takes(x: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 def _torch_forward(x, weight, bias, multiplier, activation):
-    if _onednn_takes(x, weight):
+    if activation in _ONEDNN_EPILOGUES and _onednn_takes(x, weight):
         if multiplier is not None:
             return torch.ops.mkldnn._linear_pointwise.binary(x, multiplier, weight, bias, "mul")
-        name, algorithm = _ONEDNN_EPILOGUES[activation]
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
+        name, numbers, algorithm = _ONEDNN_EPILOGUES[activation]
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, numbers, algorithm)
     if activation is not None:
         product = torch.mm(x, weight.T)
         activate_into(product, product, bias, activation, "")

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from bertkernels.models.supernet import Path
 from bertkernels.search.evaluation import BASELINE, DUPLICATE, RANDOM_ORDER, SURPLUS, Evaluation
-from bertkernels.search.genetic_sampler import GeneticSampler
+from bertkernels.search.space import Sampler
 from bertkernels.search.standing import Standing
-from bertkernels.search.study import LayerStudy
+from bertkernels.search.study import SearchStudy
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How many plans the search evaluates, how many are in a generation, and what it is compared with, by name."""
+    """How many candidates the search evaluates, how many are in a generation, and what it is compared with, by name."""
 
     evaluations: int
     population: int
@@ -28,7 +28,7 @@ class Claims:
     always sees the other. In the same way nobody begins more plans than the budget has.
     """
 
-    def __init__(self, study: LayerStudy, sampler: GeneticSampler, budget: Budget) -> None:
+    def __init__(self, study: SearchStudy, sampler: Sampler, budget: Budget) -> None:
         self._study, self._sampler, self._budget = study, sampler, budget
 
     def next(self) -> Evaluation | None:
@@ -40,7 +40,7 @@ class Claims:
                 return None
             mine = self._study.begin(*offer)
             earlier = Standing(e for e in self._study.evaluations() if e.number < mine.number)
-            if mine.path in earlier.known:
+            if mine.key in earlier.known:
                 self._study.fail(mine, DUPLICATE)
             elif self._is_surplus(mine, earlier):
                 self._study.fail(mine, SURPLUS)
@@ -48,13 +48,13 @@ class Claims:
                 return mine
 
     def _is_surplus(self, mine: Evaluation, earlier: Standing) -> bool:
-        return not mine.compared and mine.path not in earlier.ranks and len(earlier.ranks) >= self._budget.evaluations
+        return not mine.compared and mine.key not in earlier.ranks and len(earlier.ranks) >= self._budget.evaluations
 
     def _offer(self, standing: Standing) -> tuple[Path, str, str | None] | None:
-        for path, killed in standing.killed.items():
-            return path, killed.origin, killed.name
+        for killed in standing.killed.values():
+            return killed.path, killed.origin, killed.name
         for name, path in self._budget.compared.items():
-            if path not in standing.known:
+            if self._study.key(path) not in standing.known:
                 return path, RANDOM_ORDER if name.startswith(RANDOM_ORDER) else BASELINE, name
         number = len(standing.ranks)
         if number >= self._budget.evaluations:

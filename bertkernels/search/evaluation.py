@@ -1,16 +1,22 @@
 """One evaluation of a plan as the study records it."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial, TrialState
 
 from bertkernels.models.supernet import Path
 
+Key = Hashable
 RUNNING, COMPLETE, FAILED = "running", "complete", "failed"
 # why an evaluation failed that says nothing about its plan
 KILLED, DUPLICATE, SURPLUS = "killed", "duplicate", "surplus"
 BASELINE, RANDOM_ORDER = "baseline", "random order"  # origins beside the sampler's
 COMPARED = (BASELINE, RANDOM_ORDER)
+
+
+class FailedEvaluation(Exception):
+    """A candidate that cannot be measured, however often it is tried; says why."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,8 @@ class Evaluation:
 
     Attributes:
         number: of the trial, in the order in which they were begun.
+        path: of the plan, a kind for each slot; or a genotype, an expression for each block. key: the same for paths
+            that are the same candidate.
         origin: how the plan came about: one of the sampler's words, or of `COMPARED`. name: of one to compare with.
         state: `RUNNING`, `COMPLETE` or `FAILED`. why: it failed.
         worker: who evaluates it. beat: what it last wrote to say that it is alive.
@@ -37,6 +45,7 @@ class Evaluation:
     why: str | None = None
     seconds: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    key: Key = ()
 
     @property
     def compared(self) -> bool:
@@ -47,11 +56,12 @@ class Evaluation:
 def read_trial(trial: FrozenTrial) -> Evaluation:
     """What a trial says."""
     attributes = trial.user_attrs
+    path = tuple(attributes["path"])
     state = {TrialState.RUNNING: RUNNING, TrialState.COMPLETE: COMPLETE}.get(trial.state, FAILED)
     return Evaluation(
         trial_id=trial._trial_id,
         number=trial.number,
-        path=tuple(attributes["path"]),
+        path=path,
         origin=attributes["origin"],
         name=attributes.get("name"),
         state=state,
@@ -61,4 +71,5 @@ def read_trial(trial: FrozenTrial) -> Evaluation:
         why=attributes.get("why", "unknown") if state == FAILED else None,
         seconds=attributes.get("seconds"),
         metrics=attributes.get("metrics", {}),
+        key=attributes.get("key", path),
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import combinations
 
 import numpy as np
@@ -49,6 +49,23 @@ class FeasiblePlans:
         """A plan, any as likely as another."""
         counts = self._counts[rng.choice(len(self._counts), p=self._shares)]
         return tuple(self.kinds[index] for index in rng.permutation(np.repeat(np.arange(len(self.kinds)), counts)))
+
+    def mutation(self, path: Path, probability: float, rng: np.random.Generator) -> Path:
+        """The path whose slots have each another kind with this probability; it need not keep within the limits."""
+        kinds = list(path)
+        for slot in np.flatnonzero(rng.random(len(path)) < probability):
+            kinds[slot] = self.kinds[
+                (self.kinds.index(path[slot]) + rng.integers(1, len(self.kinds))) % len(self.kinds)
+            ]
+        return tuple(kinds)
+
+    def key(self, path: Path) -> Path:
+        """Plans are the same where their paths are."""
+        return path
+
+    def exhausted(self, taken: Set[Path]) -> bool:
+        """Whether these are all plans within the limits."""
+        return sum(self.allows(path) for path in taken) >= self.size
 
     def nearest(self, path: Path, rng: np.random.Generator) -> Path:
         """The path with as few slots changed as the limits ask for; which ones is left to chance."""

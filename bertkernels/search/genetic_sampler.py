@@ -7,9 +7,10 @@ import numpy as np
 
 from bertkernels.errors import InputError
 from bertkernels.models.supernet import Path
-from bertkernels.search.feasible import FeasiblePlans
+from bertkernels.search.evaluation import Key
+from bertkernels.search.space import RANDOM, Space, random_candidate
 
-RANDOM, MUTATION, CROSSOVER = "random", "mutation", "crossover"
+MUTATION, CROSSOVER = "mutation", "crossover"
 _TRIES = 50  # children of one sort, before chance alone takes over
 
 
@@ -44,10 +45,10 @@ class Genetics:
 class GeneticSampler:
     """Proposes plans, each a function of the seed, of its number and of what is known by then."""
 
-    def __init__(self, plans: FeasiblePlans, genetics: Genetics, seed: int) -> None:
-        self._plans, self._genetics, self._seed = plans, genetics, seed
+    def __init__(self, space: Space, genetics: Genetics, seed: int) -> None:
+        self._space, self._genetics, self._seed = space, genetics, seed
 
-    def propose(self, number: int, taken: Set[Path], scored: Sequence[tuple[Path, float]]) -> tuple[Path, str] | None:
+    def propose(self, number: int, taken: Set[Key], scored: Sequence[tuple[Path, float]]) -> tuple[Path, str] | None:
         """The next plan and how it came about (`RANDOM`, `MUTATION`, `CROSSOVER`); None where all are taken.
 
         The first generation is random. A later one begins with mutations and ends with crossovers of those `parents`
@@ -67,22 +68,15 @@ class GeneticSampler:
             mutates = place < self._genetics.mutation_share * self._genetics.population or len(parents) < 2
             for _ in range(_TRIES):
                 child = self._mutation(parents, rng) if mutates else self._crossover(parents, rng)
-                child = child if self._plans.allows(child) else self._plans.nearest(child, rng)
-                if child not in taken:
+                child = child if self._space.allows(child) else self._space.nearest(child, rng)
+                if self._space.key(child) not in taken:
                     return child, MUTATION if mutates else CROSSOVER
-        feasible = sum(self._plans.allows(path) for path in taken)
-        while feasible < self._plans.size:
-            path = self._plans.random(rng)
-            if path not in taken:
-                return path, RANDOM
-        return None
+        path = random_candidate(self._space, taken, rng)
+        return None if path is None else (path, RANDOM)
 
     def _mutation(self, parents: Sequence[Path], rng: np.random.Generator) -> Path:
-        kinds = self._plans.kinds
-        path = list(parents[rng.integers(len(parents))])
-        for slot in np.flatnonzero(rng.random(len(path)) < self._genetics.mutation_probability):
-            path[slot] = kinds[(kinds.index(path[slot]) + rng.integers(1, len(kinds))) % len(kinds)]
-        return tuple(path)
+        parent = parents[rng.integers(len(parents))]
+        return self._space.mutation(parent, self._genetics.mutation_probability, rng)
 
     def _crossover(self, parents: Sequence[Path], rng: np.random.Generator) -> Path:
         """Each slot as in one of two parents."""

@@ -1,13 +1,13 @@
 """A search as its flags describe it: space, limits, study and what each worker needs of them."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path as File
 
 import numpy as np
 
 from bertkernels.data.cache import file_digest
 from bertkernels.data.prepared.folder import open_prepared
-from bertkernels.errors import InputError
 from bertkernels.models.electra import encoder_config
 from bertkernels.models.supernet import Path, path_of, plan_of
 from bertkernels.search.claims import Budget, Claims
@@ -15,14 +15,21 @@ from bertkernels.search.evaluation import RANDOM_ORDER
 from bertkernels.search.feasible import FeasiblePlans
 from bertkernels.search.fitness import check_held_out, check_metric, read_supernet
 from bertkernels.search.genetic_sampler import GeneticSampler
-from bertkernels.search.limits import Limits, parse_counts
+from bertkernels.search.limits import Figures, Limits, parse_counts
 from bertkernels.search.orders import named_orders
 from bertkernels.search.plan_figures import kind_figures, measure_latencies
 from bertkernels.search.search_arguments import SearchArguments, check_arguments
-from bertkernels.search.study import LayerStudy, delete_study, noted_in, open_storage
+from bertkernels.search.study import (
+    JOURNAL,
+    SearchStudy,
+    delete_study,
+    noted_in,
+    open_search_folder,
+    open_storage,
+    slot_parameters,
+)
 from bertkernels.training.training_arguments import PretrainRunArguments
 
-JOURNAL = "study.journal"
 _LATENCIES = "latencies_ms"
 
 
@@ -62,23 +69,19 @@ class LayerSearch:
 
     def _open(self, folder: File, anew: bool) -> None:
         """Finds what is feasible, then opens or makes the study: an impossible search leaves nothing behind."""
-        name, journal = self.arguments.study_name, folder / JOURNAL
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"--output_dir {folder} is a file, expected a folder")
-        there = self.arguments.storage is not None or journal.is_file()
-        if not there and not anew and folder.is_dir() and any(folder.iterdir()):
-            raise InputError(f"--output_dir {folder} is not empty and holds no study: choose another")
-        storage = open_storage(self.arguments.storage, journal) if there else None
+        name = self.arguments.study_name
+        storage = open_search_folder(folder, self.arguments.storage, anew)
         begun = storage is not None and not anew
         latencies = noted_in(storage, name, _LATENCIES) if begun else None
         if latencies is None and self.limits.max_latency_ms is not None:
             latencies = self._measure()
         self.plans = self._feasible(latencies)
         if storage is None:
-            storage = open_storage(None, journal)
+            storage = open_storage(None, folder / JOURNAL)
         if anew:
             delete_study(storage, name)
-        self.study = LayerStudy(storage, name, self._settings(), self.arguments.grace_seconds)
+        parameters = partial(slot_parameters, self.kinds)
+        self.study = SearchStudy(storage, name, self._settings(), parameters, grace=self.arguments.grace_seconds)
         if self.study.noted(_LATENCIES) is None:
             self.study.note(_LATENCIES, latencies)
         self.plans = self._feasible(self.study.noted(_LATENCIES))  # another may have been faster to measure
@@ -86,6 +89,10 @@ class LayerSearch:
     def plan(self, path: Path) -> str:
         """The text of a path's plan, in blocks as the supernet's."""
         return str(plan_of(self.config, path))
+
+    def figures(self, path: Path) -> Figures:
+        """What a path's plan costs."""
+        return self.plans.figures_of(path)
 
     def _feasible(self, latencies: dict[str, float] | None) -> FeasiblePlans:
         figures = kind_figures(self.encoder, self.prepared.max_length, latencies)

@@ -41,7 +41,7 @@ def best_so_far(file: File, standing: Standing, metric: str) -> None:
 def population(file: File, standing: Standing, metric: str, size: int) -> None:
     """Every plan's fitness in the order of proposals, by how it came about, and each generation's mean."""
     scored = _in_order(standing)
-    ranks = np.array([standing.ranks[evaluation.path] for evaluation in scored])
+    ranks = np.array([standing.ranks[evaluation.key] for evaluation in scored])
     values = np.array([evaluation.fitness for evaluation in scored])
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()

@@ -1,6 +1,7 @@
 """What a search found, as Markdown and JSON, with plots."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path as File
 
@@ -24,7 +25,7 @@ def write_report(search: LayerSearch) -> dict:
     if standing.scored():
         plots.best_so_far(folder / plots.BEST_SO_FAR, standing, search.metric)
         plots.population(folder / plots.POPULATION, standing, search.metric, search.budget.population)
-        parents = _best(standing)[: search.arguments.parents]
+        parents = best_first(standing)[: search.arguments.parents]
         title = f"the {len(parents)} best plans"
         plots.kinds_by_depth(folder / plots.DEPTHS, [e.path for e in parents], search.kinds, title)
     write_json(folder / REPORT_JSON, content)
@@ -48,25 +49,17 @@ def summarise(search: LayerSearch, standing: Standing) -> dict:
             "metrics": evaluation.metrics,
         }
 
-    best = _best(standing)
+    best = best_first(standing)
     evaluations = search.study.evaluations()
-    failures = [evaluation.why for evaluation in evaluations if evaluation.state == FAILED]
     order = list(search.budget.compared)
     compared = sorted(standing.compared(), key=lambda evaluation: order.index(evaluation.name))
     return {
         "found": entry(best[0]) if best else None,
         "best": [entry(evaluation) for evaluation in best[:_SHOWN]],
         "compared": [entry(evaluation) for evaluation in compared],
-        "generations": _generations(standing, search.budget.population),
+        "generations": generations(standing, search.budget.population),
         "kind_shares": _shares(search, best),
-        "evaluations": {
-            "complete": sum(evaluation.state == COMPLETE for evaluation in evaluations),
-            "killed": failures.count(KILLED),
-            "given_up_as_duplicates": failures.count(DUPLICATE) + failures.count(SURPLUS),
-            "failed": {why: failures.count(why) for why in {*failures} - {KILLED, DUPLICATE, SURPLUS}},
-            "seconds": sum(evaluation.seconds or 0.0 for evaluation in evaluations),
-            "plans_within_limits": search.plans.size,
-        },
+        "evaluations": {**evaluation_counts(evaluations), "plans_within_limits": search.plans.size},
         "objective": search.objective,
         "supernet": str(File(search.arguments.supernet).resolve()),
         "prepared_dir": str(File(search.arguments.prepared_dir).resolve()),
@@ -74,14 +67,28 @@ def summarise(search: LayerSearch, standing: Standing) -> dict:
     }
 
 
-def _best(standing: Standing) -> list[Evaluation]:
+def evaluation_counts(evaluations: Sequence[Evaluation]) -> dict:
+    """How they ended, and the seconds they took."""
+    failures = [evaluation.why for evaluation in evaluations if evaluation.state == FAILED]
+    return {
+        "complete": sum(evaluation.state == COMPLETE for evaluation in evaluations),
+        "killed": failures.count(KILLED),
+        "given_up_as_duplicates": failures.count(DUPLICATE) + failures.count(SURPLUS),
+        "failed": {why: failures.count(why) for why in {*failures} - {KILLED, DUPLICATE, SURPLUS}},
+        "seconds": sum(evaluation.seconds or 0.0 for evaluation in evaluations),
+    }
+
+
+def best_first(standing: Standing) -> list[Evaluation]:
+    """The search's complete evaluations, the earlier of two that are alike first."""
     return sorted(standing.scored(), key=lambda evaluation: (-evaluation.fitness, evaluation.number))
 
 
-def _generations(standing: Standing, size: int) -> list[dict]:
+def generations(standing: Standing, size: int) -> list[dict]:
+    """Of so many candidates in the order of proposals, mean and best fitness."""
     generations: dict[int, list[float]] = {}
     for evaluation in standing.scored():
-        generations.setdefault(standing.ranks[evaluation.path] // size, []).append(evaluation.fitness)
+        generations.setdefault(standing.ranks[evaluation.key] // size, []).append(evaluation.fitness)
     return [
         {"generation": number, "plans": len(values), "mean": float(np.mean(values)), "best": max(values)}
         for number, values in sorted(generations.items())

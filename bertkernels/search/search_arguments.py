@@ -21,7 +21,8 @@ class SearchArguments:
         metadata={"help": "Where study, records, plots and report go. The same command again goes on, or joins."}
     )
     space: Literal["layers"] = field(
-        default="layers", metadata={"help": "layers: which kind of sub-layer each slot of the supernet has."}
+        default="layers",
+        metadata={"help": "layers: which kind of sub-layer each slot of the supernet has (see also: ffn)."},
     )
     storage: str | None = field(
         default=None,

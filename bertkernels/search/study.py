@@ -3,12 +3,12 @@
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path as File
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
@@ -17,10 +17,13 @@ from sqlalchemy.exc import DBAPIError
 
 from bertkernels.errors import InputError
 from bertkernels.models.supernet import Path
-from bertkernels.search.evaluation import KILLED, RUNNING, Evaluation, read_trial
+from bertkernels.search.evaluation import KILLED, RUNNING, Evaluation, Key, read_trial
 from bertkernels.search.journal import open_journal
 from bertkernels.search.process_identity import is_gone, this_process
 
+Parameters = dict[str, tuple[object, BaseDistribution]]
+
+JOURNAL = "study.journal"
 NOT_A_NUMBER = "fitness is not a number"
 _SETTINGS = "settings"
 _SECONDS_FOR_SETTINGS = 10.0
@@ -41,13 +44,28 @@ def open_storage(url: str | None, journal: File, tries: int = 5) -> BaseStorage:
         raise InputError(f"--storage {url}: {reason}") from error
 
 
-class LayerStudy:
-    """Evaluations of plans in one study of a storage.
+def open_search_folder(folder: File, url: str | None, anew: bool) -> BaseStorage | None:
+    """The storage of a search that is there, by its URL or as a journal in the folder; None where there is none yet.
 
-    A trial's parameters are its plan's kinds, slot by slot. An evaluation is reserved by the trial's creation, which
-    gives it its number and makes its plan known in one stroke.
+    Raises InputError for a folder that holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output_dir {folder} is a file, expected a folder")
+    there = url is not None or (folder / JOURNAL).is_file()
+    if not there and not anew and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"--output_dir {folder} is not empty and holds no study: choose another")
+    return open_storage(url, folder / JOURNAL) if there else None
+
+
+class SearchStudy:
+    """Evaluations of candidates in one study of a storage.
+
+    An evaluation is reserved by the trial's creation, which gives it its number and makes its candidate known in one
+    stroke.
 
     Args:
+        parameters: of a path, a trial's parameters with their distributions, which are the same for all paths.
+        key: of a path, what is the same for paths that are the same candidate; None: the path itself.
         settings: what makes evaluations comparable; kept in the study, and compared by everybody who joins.
         grace: seconds after which an evaluation on another machine is taken for dead that shows no sign of life.
 
@@ -55,8 +73,17 @@ class LayerStudy:
         InputError: the study was begun with other settings; they are listed.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, settings: dict, grace: float = 120.0) -> None:
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        settings: dict,
+        parameters: Callable[[Path], Parameters],
+        key: Callable[[Path], str] | None = None,
+        grace: float = 120.0,
+    ) -> None:
         self._storage, self._grace = storage, grace
+        self._parameters, self._own_key = parameters, key
         self._beats: dict[int, tuple[float, float]] = {}  # by trial: its last sign of life, and when it was new here
         try:
             self._study = storage.create_new_study([StudyDirection.MAXIMIZE], name)
@@ -65,7 +92,6 @@ class LayerStudy:
             self._study = storage.get_study_id_from_name(name)
             self._check(name, settings)
         self.settings = settings
-        self._kinds = tuple(settings["kinds"])
 
     def _check(self, name: str, settings: dict) -> None:
         known = self._known_settings()
@@ -100,19 +126,24 @@ class LayerStudy:
         return [read_trial(trial) for trial in self._storage.get_all_trials(self._study, deepcopy=False)]
 
     def begin(self, path: Path, origin: str, name: str | None = None) -> Evaluation:
-        """Reserves a plan for this process; the evaluation's number tells who was first."""
+        """Reserves a candidate for this process; the evaluation's number tells who was first."""
         trial_id = self._storage.create_new_trial(self._study, self._template(path, origin, name))
         return read_trial(self._storage.get_trial(trial_id))
 
+    def key(self, path: Path) -> Key:
+        """What is the same for paths that are the same candidate."""
+        return path if self._own_key is None else self._own_key(path)
+
     def _template(self, path: Path, origin: str, name: str | None) -> FrozenTrial:
-        width = len(str(len(path)))
-        slots = [f"slot {number:0{width}}" for number in range(1, len(path) + 1)]
+        parameters = self._parameters(path)
         attributes = {"path": list(path), "origin": origin, "worker": this_process(), "beat": time.time()}
+        attributes |= {"name": name} if name else {}
+        attributes |= {} if self._own_key is None else {"key": self._own_key(path)}
         return create_trial(
             state=TrialState.RUNNING,
-            params=dict(zip(slots, path, strict=True)),
-            distributions={slot: CategoricalDistribution(self._kinds) for slot in slots},
-            user_attrs=attributes | ({"name": name} if name else {}),
+            params={name: value for name, (value, _) in parameters.items()},
+            distributions={name: distribution for name, (_, distribution) in parameters.items()},
+            user_attrs=attributes,
         )
 
     def complete(self, evaluation: Evaluation, fitness: float, metrics: dict[str, float], seconds: float) -> None:
@@ -175,8 +206,15 @@ class LayerStudy:
         return now - since > self._grace
 
 
+def slot_parameters(kinds: Sequence[str], path: Path) -> Parameters:
+    """A plan's kinds, slot by slot."""
+    width = len(str(len(path)))
+    distribution = CategoricalDistribution(tuple(kinds))
+    return {f"slot {number:0{width}}": (kind, distribution) for number, kind in enumerate(path, 1)}
+
+
 def noted_in(storage: BaseStorage, name: str, key: str) -> object:
-    """What `LayerStudy.note` kept in a study; None where there is none of that name, or nothing was kept."""
+    """What `SearchStudy.note` kept in a study; None where there is none of that name, or nothing was kept."""
     try:
         return storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(key)
     except KeyError:

@@ -11,19 +11,19 @@ from transformers.utils.logging import disable_progress_bar
 
 from bertkernels.models.supernet import Path
 from bertkernels.search.claims import Claims
-from bertkernels.search.evaluation import KILLED, RUNNING
+from bertkernels.search.evaluation import KILLED, RUNNING, FailedEvaluation
 from bertkernels.search.fitness import InheritedFitness
 from bertkernels.search.layer_search import LayerSearch
 from bertkernels.search.processes import end_with
 from bertkernels.search.search_arguments import SearchArguments
-from bertkernels.search.study import LayerStudy
+from bertkernels.search.study import SearchStudy
 
 _WAIT = 0.5  # seconds between looks at what others are doing
 
 Fitness = Callable[[Path], tuple[float, dict[str, float]]]
 
 
-def work(study: LayerStudy, claims: Claims, fitness: Fitness) -> int:
+def work(study: SearchStudy, claims: Claims, fitness: Fitness) -> int:
     """Evaluates until no evaluation is left and none runs anywhere, since one that runs may have to be done again.
 
     Returns how many this worker did. An evaluation that ends with an exception is marked as killed, so that it is done
@@ -41,11 +41,22 @@ def work(study: LayerStudy, claims: Claims, fitness: Fitness) -> int:
         try:
             with study.alive(evaluation):
                 value, metrics = fitness(evaluation.path)
+        except FailedEvaluation as error:
+            study.fail(evaluation, str(error))
+            continue
         except BaseException:
             study.fail(evaluation, KILLED)
             raise
         study.complete(evaluation, value, metrics, time.perf_counter() - began)
         done += 1
+
+
+def begin_worker(threads: int, parent: Connection) -> None:
+    """What a worker's process does first."""
+    end_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its workers itself
+    torch.set_num_threads(threads)
+    disable_progress_bar()
 
 
 def run_worker(arguments: SearchArguments, threads: int, parent: Connection) -> None:
@@ -55,10 +66,7 @@ def run_worker(arguments: SearchArguments, threads: int, parent: Connection) -> 
         threads: torch's, of this process.
         parent: a pipe that closes when the command ends, however it ends; so does the worker then.
     """
-    end_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its workers itself
-    torch.set_num_threads(threads)
-    disable_progress_bar()
+    begin_worker(threads, parent)
     search = LayerSearch(arguments)
     fitness = InheritedFitness(
         arguments.supernet,

@@ -2,13 +2,14 @@
 
 import multiprocessing
 import time
-from multiprocessing.connection import wait
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
 
 from bertkernels.errors import OutputError
 from bertkernels.search.processes import share, threads_each
-from bertkernels.search.search_arguments import SearchArguments
-from bertkernels.search.worker import run_worker
 
+# (torch's threads of the process, a pipe that closes when the command ends, however it ends; so does the worker then)
+Main = Callable[[int, Connection], None]
 _MOST_DEATHS = 3  # in a row, without any evaluation done in between
 
 
@@ -18,8 +19,9 @@ class Workers:
     `with Workers(...) as workers:` ends them on leaving. They end by themselves when this process does.
     """
 
-    def __init__(self, arguments: SearchArguments) -> None:
-        self._arguments = arguments
+    def __init__(self, count: int, main: Main) -> None:
+        """`main`: the main function of a worker's process; can be pickled."""
+        self._count, self._main = count, main
         self._context = multiprocessing.get_context("spawn")
         self._processes: list = []
         self._deaths, self._done_then = 0, 0
@@ -27,7 +29,7 @@ class Workers:
     def __enter__(self) -> "Workers":
         # workers hold the other end alone, so that it closes with this process
         self._theirs, self._ours = self._context.Pipe(duplex=False)
-        self._processes = [self._start(number) for number in range(self._arguments.workers)]
+        self._processes = [self._start(number) for number in range(self._count)]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,13 +41,12 @@ class Workers:
         self._theirs.close()
 
     def _start(self, number: int):
-        workers = self._arguments.workers
         process = self._context.Process(
-            target=run_worker,
-            args=(self._arguments, threads_each(workers), self._theirs),
+            target=self._main,
+            args=(threads_each(self._count), self._theirs),
             name=f"search worker {number}",
         )
-        with share(number, workers):
+        with share(number, self._count):
             process.start()
         return process
 
@@ -65,7 +66,7 @@ class Workers:
                 self._deaths, self._done_then = 0, done
             self._deaths += 1
             how = f"signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
-            if self._deaths >= _MOST_DEATHS + self._arguments.workers:
+            if self._deaths >= _MOST_DEATHS + self._count:
                 raise OutputError(f"{process.name} ended with {how}, the last of {self._deaths} in a row")
             print(f"{process.name} ended with {how}; another takes its place", flush=True)
             self._processes[number] = self._start(number)

@@ -10,6 +10,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, Tr
 from bertkernels.data.prepared.folder import Prepared, open_prepared
 from bertkernels.data.tokenizer import load_tokenizer, model_vocab_size
 from bertkernels.errors import InputError
+from bertkernels.models.shape_budget import ShapeBudget
 from bertkernels.training.distill_arguments import DistillArguments
 from bertkernels.training.distillation.block_map import FIRST, block_map
 from bertkernels.training.distillation.collators import UnmaskedCollator
@@ -23,6 +24,7 @@ from bertkernels.training.distillation.trainers import PROJECTION_FILE, Distilla
 from bertkernels.training.encoder_size_arguments import SIZE_FIELDS
 from bertkernels.training.finetune import (
     FinetuneResult,
+    check_counts,
     choose_best,
     describe_data,
     encode_task,
@@ -33,6 +35,7 @@ from bertkernels.training.finetune import (
 )
 from bertkernels.training.finetuned_folder import finetuned_folder
 from bertkernels.training.finetuning_model import check_length, encoder_folder
+from bertkernels.training.genotype_steps import GenotypeSteps
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
 from bertkernels.training.pretraining_trainer import PretrainingSet
 from bertkernels.training.results_file import write_json
@@ -61,7 +64,7 @@ def distill(
     goes on with it. Raises InputError for bad flags, files, labels, and for models that can't be compared, before any
     training.
     """
-    _check(arguments, run)
+    check_distillation(arguments, run)
     checkpoint = check_output_folder(run)
     if arguments.model_name_or_path is not None:
         with run.main_process_first(desc="fetching the student"):
@@ -120,7 +123,7 @@ def _distill_task(
                 not run.disable_tqdm,
             )
         data = replace(data, train=replace(data.train, features=features))
-    callbacks = [*callbacks, *choose_best(arguments, run, data)]
+    callbacks = [*callbacks, *choose_best(arguments, run, data), *_shape_steps(arguments, run, student)]
     if checkpoint is None:
         clear_output_folder(run)
     trainer = DistillationTrainer(callbacks=callbacks, **trainer_arguments(model, run, data))
@@ -149,6 +152,7 @@ def _distill_text(
     model, comparison = _model(arguments, _Roles(student, teacher, _blocks(arguments, student, teacher)), tokenizer)
     for role in (student, teacher):
         check_length(role, prepared.max_length)
+    callbacks = [*callbacks, *_shape_steps(arguments, run, student)]
     if checkpoint is None:
         clear_output_folder(run)
     trainer = GeneralDistillationTrainer(
@@ -158,7 +162,7 @@ def _distill_text(
         eval_dataset=None if prepared.validation is None else PretrainingSet(prepared.validation),
         data_collator=UnmaskedCollator(tokenizer.pad_token_id),
         processing_class=tokenizer,
-        callbacks=list(callbacks),
+        callbacks=callbacks,
     )
     if trainer.is_world_process_zero():
         rows = {"text": _text(prepared), **_about(arguments, model, comparison), "output": run.output_dir}
@@ -172,7 +176,32 @@ def _distill_text(
     return FinetuneResult(Path(run.output_dir), metrics | evaluated, "loss", None, trainer.state.log_history)
 
 
-def _check(arguments: DistillArguments, run: FinetuneRunArguments) -> None:
+def _shape_steps(
+    arguments: DistillArguments, run: FinetuneRunArguments, student: PreTrainedModel
+) -> list[TrainerCallback]:
+    if not arguments.sample_shapes:
+        return []
+    limits = arguments.min_parameters, arguments.max_parameters
+    try:
+        budget = ShapeBudget(student.config, *limits, arguments.counted_projection)
+    except InputError as error:
+        raise InputError(f"--sample_shapes: {error}") from None
+    return [GenotypeSteps(student, budget, run.seed)]
+
+
+def check_models(arguments: DistillArguments, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Raises InputError for a student and a teacher whose blocks, heads or widths cannot be compared as asked."""
+    blocks = _blocks(arguments, student, teacher)
+    _projection(
+        arguments,
+        student,
+        teacher,
+        compare(encoder_of(student), encoder_of(teacher), blocks, arguments.loss_settings()),
+    )
+
+
+def check_distillation(arguments: DistillArguments, run: FinetuneRunArguments) -> None:
+    """Raises InputError for flags that don't go together or are out of range."""
     if arguments.teacher_model_name_or_path is None:
         raise InputError(f"{_TEACHER} is missing")
     fresh = [name for name in ("preset", *SIZE_FIELDS) if getattr(arguments, name) is not None]
@@ -185,6 +214,7 @@ def _check(arguments: DistillArguments, run: FinetuneRunArguments) -> None:
     for name in ("embedding_weight", "hidden_weight", "attention_weight", "logits_weight", "label_weight"):
         if not getattr(arguments, name) >= 0:
             raise InputError(f"--{name} must be from 0, not {getattr(arguments, name)}")
+    check_counts(arguments)
     if not arguments.temperature > 0:
         raise InputError(f"--temperature must be above 0, not {arguments.temperature}")
     for flag in ("cuda_graphs", "torch_compile", "deepspeed", "fsdp"):

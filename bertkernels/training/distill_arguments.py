@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bertkernels.models.genotype import FIT_SIZE
 from bertkernels.training.distillation.block_map import UNIFORM
 from bertkernels.training.distillation.comparison import LossSettings
 from bertkernels.training.encoder_size_arguments import EncoderSizeArguments
@@ -93,6 +94,22 @@ class DistillArguments(EncoderSizeArguments, FinetuneArguments):
             "help": "Losses on states and scores count padding, as in the originals; both models then run padded, and "
             'the student is saved with padding="reference".'
         },
+    )
+
+    sample_shapes: bool = field(
+        default=False,
+        metadata={
+            "help": "The student is a supernet of expression_ffn: train one of its own students each step, of random "
+            "shapes S_R within the budget."
+        },
+    )
+    min_parameters: float = field(
+        default=15e6, metadata={"help": "Budget of students cut out of a supernet, without pooler and head."}
+    )
+    max_parameters: float = field(default=16e6, metadata={"help": "The same (published: 15e6 to 16e6)."})
+    counted_projection: int = field(
+        default=FIT_SIZE,
+        metadata={"help": "Width whose projection counts in that budget, as published; 0: none does."},
     )
 
     def loss_settings(self) -> LossSettings:

@@ -20,6 +20,8 @@ from bertkernels.training.tasks.select import select_task
 from bertkernels.training.tasks.task import FinetuningTask, Split
 from bertkernels.training.training_arguments import FinetuneRunArguments
 
+HELD_OUT = "held_out"  # the split of `--held_out_samples`
+
 
 @dataclass(frozen=True)
 class FinetuneResult:
@@ -90,11 +92,15 @@ def encode_task(
     """Features of the task's rows, by the tokenizer of the flags or else that of the model in `source`."""
     tokenizer = _tokenizer(arguments, source)
     length = arguments.max_seq_length or task.max_length
+    training, evaluated = task.train, task.evaluation
+    if arguments.held_out_samples is not None:
+        training, held_out = _hold_out(task, arguments.held_out_samples)
+        evaluated = {HELD_OUT: held_out}
     with run.main_process_first(desc="tokenising"):
-        train = _split(task, task.train, arguments.max_train_samples, tokenizer, length, training=True)
+        train = _split(task, training, arguments.max_train_samples, tokenizer, length, training=True)
         evaluation = {
             name: _split(task, rows, arguments.max_eval_samples, tokenizer, length, training=False)
-            for name, rows in task.evaluation.items()
+            for name, rows in evaluated.items()
         }
     return TaskData(task, tokenizer, length, train, evaluation)
 
@@ -128,7 +134,7 @@ def train_and_report(trainer: FinetuningTrainer, data: TaskData, checkpoint: str
     trainer.save_model()
     evaluated = trainer.evaluate() if evaluation else {}
     evaluated |= _baselines(task, evaluation)
-    score = _main_score(evaluated, evaluation, task.metric)
+    score = main_score(evaluated, evaluation, task.metric)
     if trainer.is_world_process_zero():
         for name, split in evaluation.items():
             task.write_evaluation(Path(run.output_dir), name, split, trainer.evaluated[name])
@@ -150,7 +156,12 @@ def check_finetuning(arguments: FinetuneArguments) -> None:
         raise InputError("give --tokenizer_name or --vocab_file, not both")
     if arguments.max_seq_length is not None and arguments.max_seq_length < 4:
         raise InputError(f"--max_seq_length must be at least 4, not {arguments.max_seq_length}")
-    for name in ("max_train_samples", "max_eval_samples", "preprocessing_num_workers"):
+    check_counts(arguments)
+
+
+def check_counts(arguments: FinetuneArguments) -> None:
+    """Raises InputError for numbers of rows or processes below 1."""
+    for name in ("max_train_samples", "max_eval_samples", "held_out_samples", "preprocessing_num_workers"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, not {value}")
@@ -171,8 +182,16 @@ def _split(
     training: bool,
 ) -> Split:
     if count is not None:
-        rows = task.first(rows, count)
+        rows = task.part(rows, 0, count)
     return Split(rows, task.encode(rows, tokenizer, max_length, training))
+
+
+def _hold_out(task: FinetuningTask, count: int) -> tuple[object, object]:
+    """The training rows but the last `count`, and those."""
+    rows = len(task.train)
+    if count >= rows:
+        raise InputError(f"--held_out_samples {count} leaves nothing to train on: there are {rows:,} training rows")
+    return task.part(task.train, 0, rows - count), task.part(task.train, rows - count, rows)
 
 
 def _baselines(task: FinetuningTask, evaluation: dict[str, Split]) -> dict[str, float]:
@@ -182,7 +201,8 @@ def _baselines(task: FinetuningTask, evaluation: dict[str, Split]) -> dict[str, 
     return found
 
 
-def _main_score(evaluated: dict[str, float], evaluation: dict[str, Split], metric: str) -> float | None:
+def main_score(evaluated: dict[str, float], evaluation: dict[str, Split], metric: str) -> float | None:
+    """The mean of a metric over the evaluated splits, None without any."""
     if not evaluation:
         return None
     return sum(evaluated[f"{prefix}_{metric}"] for prefix in _prefixes(evaluation)) / len(evaluation)

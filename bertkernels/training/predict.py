@@ -42,7 +42,7 @@ def predict(arguments: PredictArguments) -> list[Path]:
     written = []
     for name, rows in task.test.items():
         if arguments.max_predict_samples is not None:
-            rows = task.first(rows, arguments.max_predict_samples)
+            rows = task.part(rows, 0, arguments.max_predict_samples)
         split = Split(rows, task.encode(rows, tokenizer, length, training=False))
         outputs = trainer.outputs(split)
         if trainer.is_world_process_zero():

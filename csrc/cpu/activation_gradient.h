@@ -61,6 +61,12 @@ inline ActivationGradientRow activation_gradient_of(Activation activation) {
       return activation_gradient_row<Activation::kTanh>;
     case Activation::kSigmoid:
       return activation_gradient_row<Activation::kSigmoid>;
+    case Activation::kLeakyRelu:
+      return activation_gradient_row<Activation::kLeakyRelu>;
+    case Activation::kElu:
+      return activation_gradient_row<Activation::kElu>;
+    case Activation::kSwish:
+      return activation_gradient_row<Activation::kSwish>;
   }
   return nullptr;
 }

@@ -160,6 +160,12 @@ inline typename Vector<A>::type activate(typename Vector<A>::type x) {
     return tanh(x);
   } else if constexpr (F == Activation::kSigmoid) {
     return logistic(x).value;
+  } else if constexpr (F == Activation::kLeakyRelu) {
+    return x < 0 ? x * A(0.01) : x;
+  } else if constexpr (F == Activation::kElu) {
+    return x < 0 ? expm1_nonpositive(-magnitude(x)) : x;
+  } else if constexpr (F == Activation::kSwish) {
+    return x * logistic(x).value;
   } else {
     return x;
   }
@@ -180,6 +186,13 @@ inline typename Vector<A>::type differentiate(typename Vector<A>::type grad, typ
     return grad * logistic(x * 2).slope * 4;
   } else if constexpr (F == Activation::kSigmoid) {
     return grad * logistic(x).slope;
+  } else if constexpr (F == Activation::kLeakyRelu) {
+    return x <= 0 ? grad * A(0.01) : grad;
+  } else if constexpr (F == Activation::kElu) {
+    return x < 0 ? grad * exp_nonpositive(-magnitude(x)) : grad;
+  } else if constexpr (F == Activation::kSwish) {
+    const Logistic<V> s = logistic(x);
+    return grad * (x * s.slope + s.value);
   } else {
     return grad;
   }

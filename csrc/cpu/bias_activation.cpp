@@ -145,6 +145,12 @@ ForwardPiece<A> forward_of(Activation activation) {
       return forward_piece<Activation::kTanh, A>;
     case Activation::kSigmoid:
       return forward_piece<Activation::kSigmoid, A>;
+    case Activation::kLeakyRelu:
+      return forward_piece<Activation::kLeakyRelu, A>;
+    case Activation::kElu:
+      return forward_piece<Activation::kElu, A>;
+    case Activation::kSwish:
+      return forward_piece<Activation::kSwish, A>;
   }
   return nullptr;
 }
@@ -164,6 +170,12 @@ BackwardPiece<A> backward_of(Activation activation) {
       return backward_piece<Activation::kTanh, A>;
     case Activation::kSigmoid:
       return backward_piece<Activation::kSigmoid, A>;
+    case Activation::kLeakyRelu:
+      return backward_piece<Activation::kLeakyRelu, A>;
+    case Activation::kElu:
+      return backward_piece<Activation::kElu, A>;
+    case Activation::kSwish:
+      return backward_piece<Activation::kSwish, A>;
   }
   return nullptr;
 }

@@ -32,7 +32,7 @@ def test_questions_and_answers(write):
     several = [{"text": "Rollo", "answer_start": 0}, {"text": "the Normans", "answer_start": 10}]
     path = write(content(question(answers=several), question(id="q2")))
     found = read_squad(path, unanswerable=False)
-    assert found.contexts == [TEXT] and len(found) == 2 and len(found.first(1)) == 1
+    assert found.contexts == [TEXT] and len(found) == 2 and len(found.part(0, 1)) == 1
     first = found.questions[0]
     assert (first.id, first.text, first.context, first.is_impossible) == ("q1", "Who led?", 0, False)
     assert first.answers == ("Rollo", "the Normans")

@@ -25,7 +25,7 @@ def test_records(write):
     assert [sentence.tags for sentence in text.sentences] == [["O", "B-X"], ["O"]]
     assert text.sentences[0].columns == [["a", "O"], ["b", "B-X"]]
     assert text.sentences[0].place(1) == f"{path}, line 1, word 2"
-    assert len(text.first(1)) == 1
+    assert len(text.part(0, 1)) == 1
     path = write({"text": ["a"], "y": ["O"]})
     assert read_tagged_records(path, "text", "y").sentences[0].tags == ["O"]
     assert read_tagged_records(path, "text", None, labelled=False).sentences[0].tags is None

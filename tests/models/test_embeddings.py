@@ -39,6 +39,17 @@ def test_packed_sequences_do_not_see_each_other():
     assert alignment.unpack(aligned)[MASK].tolist() == wanted
 
 
+@pytest.mark.parametrize("mask", [None, MASK, MASK[:1]], ids=["whole", "packed", "one"])
+def test_words_gathered_in_place_are_those_put_together(mask):
+    torch.manual_seed(0)
+    embeddings = TrigramEmbeddings(EncoderConfig(**SIZES)).eval()
+    ids = torch.randint(1, 40, (3, 4) if mask is None else mask.shape)
+    packing = None if mask is None else pack_mask(mask)
+    wanted = embeddings(ids, packing=packing)
+    with torch.no_grad():
+        torch.testing.assert_close(embeddings(ids, packing=packing), wanted, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("static", [False, True])
 def test_every_sequence_comes_out_as_if_it_were_alone(static):
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from bertkernels import ops
 from bertkernels.errors import InputError
 from bertkernels.nn import ExpressionFeedForward, PostNorm, PostNormStack
 from bertkernels.nn.expression_ffn import PLAIN_FFN, combine
@@ -96,6 +97,35 @@ def test_a_stack_runs_its_frames_in_order_and_as_many_as_chosen():
     for running in (0, 4):
         with pytest.raises(ValueError, match=f"1 to 3 can run, not {running}"):
             stack.choose(running)
+
+
+@pytest.fixture
+def rows_of_sublayers(monkeypatch):
+    """How many sub-layers each call of expression_block took."""
+    counts = []
+    run = ops.expression_block
+    monkeypatch.setattr(ops, "expression_block", lambda x, w, *a, **k: counts.append(len(w) // 2) or run(x, w, *a, **k))
+    return counts
+
+
+@pytest.mark.skipif(not ops.can_run("expression_block", "cpu", "cpu")[0], reason="needs the compiled op")
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+@pytest.mark.parametrize("inner", [24, 13])
+def test_a_stack_is_one_op_in_inference(rows_of_sublayers, expression, inner):
+    torch.manual_seed(0)
+    stack = PostNormStack(PostNorm(ExpressionFeedForward(24, 24, expression), 24) for _ in range(3))
+    for frame in stack:
+        frame.function.choose(expression, inner)
+    x = torch.randn(2, 5, 24)
+    wanted = x
+    for frame in stack:
+        wanted = functional.layer_norm(wanted + frame.function(wanted), (24,), eps=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(stack(x), wanted, rtol=1e-5, atol=1e-5)
+        assert rows_of_sublayers == [3]
+        stack[1].register_forward_hook(lambda *_: None)
+        torch.testing.assert_close(stack(x), wanted, rtol=1e-5, atol=1e-5)
+    assert rows_of_sublayers == [3, 1, 1, 1], "a hooked frame is called"
 
 
 def test_fewer_channels_are_those_of_a_smaller_module_to_the_bit():

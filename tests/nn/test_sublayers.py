@@ -296,8 +296,8 @@ def test_post_norm():
     [
         (lambda: GroupedLinear(16, 24, 3), "groups must divide"),
         (lambda: GroupedLinear(16, 24, 0), "groups must divide"),
-        (lambda: GroupedLinear(16, 24, 4, activation="swish"), "activation must be one of gelu"),
-        (lambda: FeedForward(16, 24, activation="swish"), "activation must be one of gelu"),
+        (lambda: GroupedLinear(16, 24, 4, activation="mish"), "activation must be one of elu"),
+        (lambda: FeedForward(16, 24, activation="mish"), "activation must be one of elu"),
         (lambda: DepthwiseConv1d(16, 0), "at least 1"),
     ],
 )

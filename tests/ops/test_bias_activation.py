@@ -221,7 +221,7 @@ def _bad_calls():
     yield "bias size", (x, bias[:3]), "bias must be one value an output channel"
     yield "bias dtype", (x, bias.double()), "bias is torch.float64"
     yield "bias device", (x, bias.to("meta")), "bias is on meta"
-    yield "activation", (x, bias, "swish"), "activation must be one of None, 'gelu'.* got 'swish'"
+    yield "activation", (x, bias, "mish"), "activation must be one of None, 'gelu'.* got 'mish'"
 
 
 @pytest.mark.parametrize("impl", implementations_on_cpu("bias_activation"))

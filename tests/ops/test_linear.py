@@ -260,7 +260,7 @@ def _bad_calls():
     yield "multiplier shape", (x, weight), {"multiplier": multiplier[:1]}, r"multiplier must be \[…, O\] = \[2, 5, 8\]"
     yield "multiplier dtype", (x, weight), {"multiplier": multiplier.double()}, "multiplier is torch.float64"
     yield "both", (x, weight), {"multiplier": multiplier, "activation": "gelu"}, "an activation or a multiplier, not"
-    yield "activation", (x, weight), {"activation": "swish"}, "activation must be one of None, 'gelu'.* got 'swish'"
+    yield "activation", (x, weight), {"activation": "mish"}, "activation must be one of None, 'gelu'.* got 'mish'"
 
 
 @pytest.mark.parametrize("impl", implementations_on_cpu("linear", ["torch"]))

@@ -88,11 +88,12 @@ def flags(supernet, prepared_dir, tmp_path):
 
 # The command with evaluations that take a while and say when they begin and end. Workers run this file too.
 _SCRIPT = """
-import os, sys, time
+import importlib, os, sys, time
 from bertkernels.cli.main import main
-from bertkernels.search.fitness import InheritedFitness
 
-measure = InheritedFitness.__call__
+module, name = os.environ["MEASURES"].rsplit(".", 1)
+Fitness = getattr(importlib.import_module(module), name)
+measure = Fitness.__call__
 
 def say(what, path):
     with open(os.environ["SAID"], "a") as file:
@@ -112,7 +113,7 @@ def slowly(self, path):
     say("ends", path)
     return found
 
-InheritedFitness.__call__ = slowly
+Fitness.__call__ = slowly
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
@@ -122,20 +123,22 @@ if __name__ == "__main__":
 class _Command:
     """Runs of the search in processes of their own, and what their evaluations say."""
 
-    def __init__(self, folder, flags):
-        self._folder, self._flags = folder, flags
+    def __init__(self, folder, flags, measures):
+        self._folder, self._flags, self._measures = folder, flags, measures
         self.processes = []
         (folder / "script.py").write_text(_SCRIPT)
 
     def start(self, together=1, **changes):
         """The command with two workers, in a process group of its own. No evaluation ends before so many workers, of
         all commands, have begun one."""
-        arguments = vars(self._flags(workers=2, **changes))
+        flags = self._flags(workers=2, **changes)
+        arguments = flags if isinstance(flags, dict) else vars(flags)
         wanted = {name: value for name, value in arguments.items() if value not in (None, [])}
         given = [part for name, value in wanted.items() for part in (f"--{name}", str(value))]
         environment = {
             "SAID": str(self._folder / "said"),
             "TOGETHER": str(together),
+            "MEASURES": self._measures,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         process = subprocess.Popen(
@@ -179,11 +182,22 @@ class _Command:
 
 
 @pytest.fixture
-def command(flags, tmp_path):
-    """Starts searches; ends those that still run."""
-    made = _Command(tmp_path, flags)
-    yield made
-    for process in made.processes:
+def commands(tmp_path):
+    """Makes what starts searches, of their flags and the class whose calls evaluate; ends those that still run."""
+    made = []
+
+    def make(flags, measures):
+        made.append(_Command(tmp_path, flags, measures))
+        return made[-1]
+
+    yield make
+    for process in (process for command in made for process in command.processes):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@pytest.fixture
+def command(flags, commands):
+    """Starts searches over layers."""
+    return commands(flags, "bertkernels.search.fitness.InheritedFitness")

@@ -6,8 +6,9 @@ import pytest
 
 from bertkernels.errors import InputError
 from bertkernels.search.feasible import FeasiblePlans
-from bertkernels.search.genetic_sampler import CROSSOVER, MUTATION, RANDOM, Genetics, GeneticSampler
+from bertkernels.search.genetic_sampler import CROSSOVER, MUTATION, Genetics, GeneticSampler
 from bertkernels.search.limits import Figures, KindFigures, Limits
+from bertkernels.search.space import RANDOM
 
 KINDS = ("a", "b", "c")
 FIGURES = KindFigures(Figures(0, 0), {kind: Figures(1, 1) for kind in KINDS})

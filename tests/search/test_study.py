@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 
 import pytest
@@ -16,11 +17,12 @@ from bertkernels.search import study as study_module
 from bertkernels.search.claims import Budget, Claims
 from bertkernels.search.evaluation import COMPLETE, DUPLICATE, FAILED, KILLED, RUNNING, SURPLUS
 from bertkernels.search.feasible import FeasiblePlans
-from bertkernels.search.genetic_sampler import RANDOM, Genetics, GeneticSampler
+from bertkernels.search.genetic_sampler import Genetics, GeneticSampler
 from bertkernels.search.limits import Figures, KindFigures, Limits
 from bertkernels.search.process_identity import this_process
+from bertkernels.search.space import RANDOM
 from bertkernels.search.standing import MOST_KILLS, Standing
-from bertkernels.search.study import LayerStudy, delete_study, noted_in, open_storage
+from bertkernels.search.study import SearchStudy, delete_study, noted_in, open_storage, slot_parameters
 from bertkernels.search.worker import work
 
 KINDS = ("a", "b")
@@ -36,7 +38,7 @@ def connect(request, tmp_path):
 
 
 def study_in(storage, settings=SETTINGS, **arguments):
-    return LayerStudy(storage, "layers", settings, **arguments)
+    return SearchStudy(storage, "layers", settings, partial(slot_parameters, KINDS), **arguments)
 
 
 def claims_of(study, slots=4, evaluations=16, population=4, compared=None):

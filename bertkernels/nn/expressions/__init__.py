@@ -10,6 +10,7 @@ from .canonical import canonical, expression_hash
 from .generate import random_expression
 from .mutate import insert_node, mutate, remove_node, replace_node, replace_subtree
 from .parse import ExpressionError, parse_expression
+from .programs import row_programs
 from .rules import RULES, check_rules, follows_rules
 from .tree import (
     ACTIVATIONS,
@@ -57,5 +58,6 @@ __all__ = [
     "remove_node",
     "replace_node",
     "replace_subtree",
+    "row_programs",
     "shape_of",
 ]

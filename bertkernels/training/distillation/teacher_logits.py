@@ -46,7 +46,7 @@ def with_teacher_logits(
     rows = features.select_columns(names)
     facts = {
         "teacher": weights_digest(teacher),
-        "rows": _rows_digest(rows),
+        "rows": rows_digest(rows),
         "padding": teacher.config.padding,
         "version": _VERSION,
     }
@@ -116,7 +116,8 @@ def _lists(arrays: list[np.ndarray]) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(np.concatenate(arrays), pa.float32()))
 
 
-def _rows_digest(rows: datasets.Dataset) -> str:
+def rows_digest(rows: datasets.Dataset) -> str:
+    """16 hexadecimal digits of everything in a data set's rows."""
     return fingerprint([hashlib.sha256(json.dumps(part).encode()).hexdigest() for part in _parts(rows)])
 
 

@@ -43,8 +43,8 @@ class MultipleChoice(FinetuningTask[ChoiceQuestions]):
     def configure(self, config: PreTrainedConfig) -> None:
         """Nothing: the head gives every choice one score, however many there are."""
 
-    def first(self, rows: ChoiceQuestions, count: int) -> ChoiceQuestions:
-        return rows.first(count)
+    def part(self, rows: ChoiceQuestions, begin: int, end: int) -> ChoiceQuestions:
+        return rows.part(begin, end)
 
     def encode(
         self, rows: ChoiceQuestions, tokenizer: PreTrainedTokenizerBase, max_length: int, training: bool

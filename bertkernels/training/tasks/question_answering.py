@@ -79,8 +79,8 @@ class QuestionAnswering(FinetuningTask[QuestionSet]):
         config.beam_size = self._arguments.beam_size
         config.answerable_weight = self._arguments.answerable_weight
 
-    def first(self, rows: QuestionSet, count: int) -> QuestionSet:
-        return rows.first(count)
+    def part(self, rows: QuestionSet, begin: int, end: int) -> QuestionSet:
+        return rows.part(begin, end)
 
     def encode(
         self, rows: QuestionSet, tokenizer: PreTrainedTokenizerBase, max_length: int, training: bool

@@ -79,8 +79,8 @@ class Tagging(FinetuningTask[TaggedText]):
         self.labels = [config.id2label[number] for number in range(config.num_labels)]
         self._scheme = detect_scheme([self.labels]) if all(map(marks_spans, self.labels)) else "plain"
 
-    def first(self, rows: TaggedText, count: int) -> TaggedText:
-        return rows.first(count)
+    def part(self, rows: TaggedText, begin: int, end: int) -> TaggedText:
+        return rows.part(begin, end)
 
     def encode(
         self, rows: TaggedText, tokenizer: PreTrainedTokenizerBase, max_length: int, training: bool

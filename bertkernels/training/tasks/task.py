@@ -60,8 +60,8 @@ class FinetuningTask(ABC, Generic[Rows]):
         """
 
     @abstractmethod
-    def first(self, rows: Rows, count: int) -> Rows:
-        """The first `count` rows."""
+    def part(self, rows: Rows, begin: int, end: int) -> Rows:
+        """The rows from number `begin` to before `end`."""
 
     @abstractmethod
     def encode(

@@ -67,8 +67,8 @@ class TextClassification(FinetuningTask[LabelledText]):
             raise InputError(f"the model predicts {', '.join(names)}, {self.name} asks for {self.describe()}")
         self.labels = names
 
-    def first(self, rows: LabelledText, count: int) -> LabelledText:
-        return LabelledText(**{name: values and values[:count] for name, values in vars(rows).items()})
+    def part(self, rows: LabelledText, begin: int, end: int) -> LabelledText:
+        return LabelledText(**{name: values and values[begin:end] for name, values in vars(rows).items()})
 
     def encode(
         self, rows: LabelledText, tokenizer: PreTrainedTokenizerBase, max_length: int, training: bool
