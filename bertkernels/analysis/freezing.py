@@ -153,7 +153,10 @@ def _part(layers: LayeredModel, value: str) -> list[nn.Parameter]:
     modules: list[nn.Module] = []
     for number in range(len(layers.blocks)):
         for sublayer in layers.sublayers(number):
-            modules += sublayer.norms if value == _NORM else sublayer.weights if sublayer.part == value else ()
+            if value == _NORM:
+                modules += sublayer.norms
+            elif value == sublayer.part:
+                modules += [*sublayer.weights, *([] if sublayer.residual is None else [sublayer.residual])]
     return [one for module in modules for one in module.parameters()]
 
 

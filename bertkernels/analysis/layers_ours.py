@@ -53,7 +53,9 @@ def _describe(frame: nn.Module) -> Sublayer:
         raise InputError(f"a sub-layer is a {type(function).__name__}; known: {known}")
     described = describe(function)
     channels = described.pop("channels")
-    described |= {"result": Tap(function, OUTPUT, channels)} | (_varied(frame) if type(frame) is VariedFrame else {})
+    described |= {"result": Tap(function, OUTPUT, channels)} | (
+        _varied(frame, channels) if type(frame) is VariedFrame else {}
+    )
     return Sublayer(
         start=Tap(frame, INPUT, channels),
         end=Tap(frame, OUTPUT, channels),
@@ -64,8 +66,12 @@ def _describe(frame: nn.Module) -> Sublayer:
     )
 
 
-def _varied(frame: VariedFrame) -> dict:
-    return {"norm_on_sum": frame.norm_at == "sum", "residual": frame.residual}
+def _varied(frame: VariedFrame, channels: int) -> dict:
+    described = {"norm_on_sum": frame.norm_at == "sum", "residual": frame.residual}
+    # the activation of the output belongs to f; a norm of the output does not
+    if frame.activation is not None and frame.norm_at != "output":
+        described["result"] = Tap(frame.dropout, INPUT, channels)
+    return described
 
 
 def _attention(function: Attention) -> dict:

@@ -22,6 +22,8 @@ PLANS = {
     "convbert": "3*(mixed[kernel=3] ffn[groups=2])",
     "lvbert": "(dynamic_conv[kernel=3] dynamic_conv[kernel=3]) (attention ffn) (ffn attention)",
     "efficientbert": "3*(attention expression_ffn[expression=add(tanh(linear(gelu(linear(x, w1)), w2)), x), stack=2])",
+    "varied": "(attention[residual=gated, output_activation=gelu] ffn[norm=inner])"
+    " (linear_attention[norm=output] ffn[residual=none]) (attention[residual=scaled] ffn[groups=2, norm=inner])",
 }
 _HUGGINGFACE = {
     "hf-bert": (BertConfig, BertForSequenceClassification, {}),
@@ -29,6 +31,7 @@ _HUGGINGFACE = {
     "hf-convbert": (ConvBertConfig, ConvBertForSequenceClassification, {"conv_kernel_size": 3, "num_groups": 2}),
 }
 FAMILIES = (*PLANS, *_HUGGINGFACE, "hf-convbert-patched", "hf-convbert-unpadded")
+POST_NORM = tuple(family for family in FAMILIES if family != "varied")
 
 
 def build(family: str, **changes) -> nn.Module:

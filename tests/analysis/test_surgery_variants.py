@@ -8,8 +8,8 @@ from torch.nn import functional
 from bertkernels.analysis.layers import adapt
 from bertkernels.analysis.surgery import Surgery
 from bertkernels.errors import InputError
-from bertkernels.nn import Attention, LinearAttention, VariedFrame, WeightedResidual
-from tests.analysis.encoders import FAMILIES, batch, build, each, logits
+from bertkernels.nn import Attention, LinearAttention, WeightedResidual
+from tests.analysis.encoders import FAMILIES, POST_NORM, batch, build, each, logits
 
 _PLAIN_FFN = tuple(family for family in FAMILIES if family not in ("lvbert", "efficientbert"))
 _REAL = batch()["attention_mask"] == 1
@@ -56,7 +56,7 @@ def test_attention_gets_an_activation_after_its_output_layer(family):
         _near(_captured(model, [(0, "self_attention_ff")])[0, "self_attention_ff"][1], functional.gelu(plain))
 
 
-@each(tuple(family for family in FAMILIES if family != "lvbert"))
+@each(tuple(family for family in POST_NORM if family != "lvbert"))
 def test_norms_move(family):
     model = build(family)
     before = logits(model)
@@ -135,7 +135,7 @@ def test_no_ffn_leaves_attention_alone(family):
     _near(got[1, "self_attention_ff"][1], functional.gelu(plain))
 
 
-@each()
+@each(POST_NORM)
 def test_variants_are_undone_to_the_bit(family):
     model = build(family)
     before = logits(model)
@@ -158,28 +158,30 @@ def test_variants_are_undone_to_the_bit(family):
 
 
 def test_frames_of_variants_have_their_sites_and_can_be_cut():
-    model = build("bert")
-    block = model.model.encoder.blocks[1]
-    for place, norm in enumerate(("output", "none")):
-        frame = block.sublayers[place]
-        varied = VariedFrame(frame.function, 16, residual="scaled", norm=norm)
-        block.sublayers[place] = varied.eval()
+    model = build("varied")
     layers = adapt(model)
-    assert "attention_before_ln" not in layers.sites(1) and "ffn_before_ln" not in layers.sites(1)
-    places = [(1, "attention"), (1, "ffn"), (1, "mlp")]
-    before = logits(model)
-    with Surgery(model).residual(1, "all", 0):
+    assert "attention_before_ln" in layers.sites(0) and "ffn_before_ln" not in layers.sites(0)
+    assert "attention_before_ln" not in layers.sites(1) and "ffn_before_ln" in layers.sites(1)
+    places = [(2, "attention_before_ln"), (2, "self_attention_ff"), (0, "ffn"), (0, "mlp")]
+    before, frame = logits(model), model.model.encoder.blocks[2].sublayers[0]
+    got = _captured(model, places)
+    attention, output, ffn, mlp = (got[place] for place in places)
+    _near(attention[1], output[1] + frame.residual(attention[0]))
+    _near(ffn[1], mlp[1] + ffn[0])
+    with Surgery(model).residual(0, "all", 0).residual(2, "attention", 0.5):
         got = _captured(model, places)
-        _near(got[1, "ffn"][1], got[1, "mlp"][1])
-    with Surgery(model).remove(1, "ffn", "keep-norm"):
-        assert torch.equal(*_captured(model, places)[1, "ffn"])
+        attention, output, ffn, mlp = (got[place] for place in places)
+        _near(attention[1], output[1] + 0.5 * attention[0])
+        _near(ffn[1], mlp[1])
+    with Surgery(model).remove(0, "ffn", "keep-norm"):  # its norm is inside
+        assert torch.equal(*_captured(model, places)[0, "ffn"])
     assert torch.equal(logits(model), before)
-    with pytest.raises(InputError, match="block 1 has a sub-layer without a LayerNorm over the sum"):
-        Surgery(model).norm(1, "before")
+    with pytest.raises(InputError, match="block 0 has a sub-layer without a LayerNorm over the sum"):
+        Surgery(model).norm(0, "before")
 
 
 @pytest.mark.parametrize("family, ask, message", [
-    ("bert", lambda s: s.activation(0, "swoosh"), "activation must be one of gelu, .*, got 'swoosh'"),
+    ("bert", lambda s: s.activation(0, "swoosh"), "activation must be one of .*gelu, .*, got 'swoosh'"),
     ("efficientbert", lambda s: s.activation(0, "relu"), "the expression_ffn of block 0 has no single activation"),
     ("bert", lambda s: s.norm(0, "after"), "placement must be one of before, inside, none, got 'after'"),
     ("lvbert", lambda s: s.linear_attention(0), "block 0 has no attention heads; it has dynamic_conv"),
