@@ -13,8 +13,8 @@ from .sublayers import ATTENTION, Heads, Site, Sublayer
 from .taps import INPUT, OUTPUT, Tap
 
 Edit = Callable[[ExitStack], None]
-_STD = 0.02  # of the published initialisation, cut at two of it
 Function = Callable[[torch.Tensor], torch.Tensor]
+_STD = 0.02  # of the published initialisation, cut at two of it
 
 
 def reroute(undo: ExitStack, start: Tap, end: Tap, function: Function) -> None:
@@ -146,14 +146,14 @@ def overwrite(undo: ExitStack, site: Site, seed: int | None) -> None:
 
 def mask_heads(undo: ExitStack, layers: LayeredModel, matrix: torch.Tensor) -> None:
     """Multiplies heads' results by the matrix [L, H]."""
-    for block, row in enumerate(matrix):
+    for block in range(len(layers.blocks)):
         heads = layers.heads(block)
         if heads is not None:
-            undo.callback(heads.context.hook(_times(row[: len(heads)], heads.width)).remove)
+            undo.callback(heads.context.hook(_times(matrix, block, heads)).remove)
 
 
-def _times(mask: torch.Tensor, width: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda context: context * mask.to(context).repeat_interleave(width)
+def _times(matrix: torch.Tensor, block: int, heads: Heads) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda context: context * matrix[block, : len(heads)].to(context).repeat_interleave(heads.width)
 
 
 def feed_same(undo: ExitStack, layers: LayeredModel) -> None:
@@ -166,7 +166,7 @@ def feed_same(undo: ExitStack, layers: LayeredModel) -> None:
         first.append(x)
         return None
 
+    # kept past the forward pass: blocks that are computed again for their gradients need it too
     undo.callback(layers.base.register_forward_pre_hook(lambda *_: first.clear()).remove)
-    undo.callback(layers.base.register_forward_hook(lambda *_: first.clear()).remove)
     for number in range(len(layers.blocks)):
         undo.callback(layers.site(number, "encoder").start.hook(give).remove)

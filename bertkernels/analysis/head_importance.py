@@ -12,7 +12,7 @@ from torch import nn
 
 from bertkernels.errors import InputError
 
-from .layers import LayeredModel, adapt
+from .layers import LayeredModel
 from .sublayers import Heads
 from .surgery import Surgery
 
@@ -44,25 +44,23 @@ class HeadTable:
 
 
 def head_importance(
-    model: nn.Module, batches: Iterable[Mapping[str, torch.Tensor]] | None = None, score: Score | None = None
+    layers: LayeredModel, batches: Iterable[Mapping[str, torch.Tensor]] | None = None, score: Score | None = None
 ) -> HeadTable:
     """All measures that can be taken of a model.
 
     Args:
-        model: anything that `adapt` takes, also inside surgery.
         batches: with labels, for the gradient; None: without it.
         score: for leaving heads in and out; None: without these.
     """
-    importance = {} if batches is None else {GRADIENT: by_gradient(model, batches)}
-    importance[NORM] = by_norm(model)
+    importance = {} if batches is None else {GRADIENT: importance_by_gradient(layers, batches)}
+    importance[NORM] = importance_by_norm(layers)
     if score is not None:
-        importance |= {LEAVE_ONE_IN: leave_one_in(model, score), LEAVE_ONE_OUT: leave_one_out(model, score)}
-    layers = adapt(model)
+        importance |= {LEAVE_ONE_IN: leave_one_in(layers, score), LEAVE_ONE_OUT: leave_one_out(layers, score)}
     kinds = {(block, head): _kind(layers.heads(block), head) for block, head in all_heads(layers)}
     return HeadTable(kinds, importance)
 
 
-def by_gradient(model: nn.Module, batches: Iterable[Mapping[str, torch.Tensor]]) -> torch.Tensor:
+def importance_by_gradient(layers: LayeredModel, batches: Iterable[Mapping[str, torch.Tensor]]) -> torch.Tensor:
     """Mean of |∂loss / ∂mask| over batches, where the mask is all ones.
 
     Batches of one sequence make it the measure of Michel et al. 2019 (arXiv 1905.10650), whose mean is over sequences;
@@ -74,7 +72,7 @@ def by_gradient(model: nn.Module, batches: Iterable[Mapping[str, torch.Tensor]])
     Raises:
         InputError: no batches, or one of which the model makes no loss.
     """
-    layers = adapt(model)
+    model = layers.model
     total, count = torch.zeros_like(layers.head_mask()), 0
     training = model.training
     model.eval()
@@ -97,13 +95,12 @@ def by_gradient(model: nn.Module, batches: Iterable[Mapping[str, torch.Tensor]])
 
 
 @torch.no_grad()
-def by_norm(model: nn.Module) -> torch.Tensor:
+def importance_by_norm(layers: LayeredModel) -> torch.Tensor:
     """√ of the sum of squares of a head's weights: its rows of the linear layers that make it, its columns of the
     output layer. Heads of one kind can be compared, attention and convolution heads have other numbers of weights.
 
     The query of mixed attention, which both kinds use, counts as that of attention heads.
     """
-    layers = adapt(model)
     values = torch.zeros_like(layers.head_mask())
     for block in range(len(layers.blocks)):
         heads = layers.heads(block)
@@ -123,15 +120,15 @@ def by_norm(model: nn.Module) -> torch.Tensor:
     return _where_heads_are(layers, values.sqrt())
 
 
-def leave_one_out(model: nn.Module, score: Score) -> torch.Tensor:
+def leave_one_out(layers: LayeredModel, score: Score) -> torch.Tensor:
     """What the score loses where one head of the whole model is masked."""
-    whole = score(model)
-    return _scored(model, lambda layers, head: masked(layers, [head]), lambda got: whole - score(got))
+    whole = score(layers.model)
+    return _scored(layers, masked, lambda model: whole - score(model))
 
 
-def leave_one_in(model: nn.Module, score: Score) -> torch.Tensor:
+def leave_one_in(layers: LayeredModel, score: Score) -> torch.Tensor:
     """The score where one head of a block is left alone, all others of that block masked, other blocks whole."""
-    return _scored(model, lambda layers, head: left_alone(layers, [head]), score)
+    return _scored(layers, left_alone, score)
 
 
 def all_heads(layers: LayeredModel) -> Iterator[Head]:
@@ -172,12 +169,13 @@ def cumulative_masks(layers: LayeredModel, order: Sequence[Head]) -> Iterator[to
         yield masked(layers, order[:count])
 
 
-def _scored(model: nn.Module, mask_of: Callable[[LayeredModel, Head], torch.Tensor], score: Score) -> torch.Tensor:
-    layers = adapt(model)
+def _scored(
+    layers: LayeredModel, mask_of: Callable[[LayeredModel, list[Head]], torch.Tensor], score: Score
+) -> torch.Tensor:
     values = torch.full_like(layers.head_mask(), math.nan)
     for head in all_heads(layers):
-        with Surgery(model).mask_heads(mask_of(layers, head)):
-            values[head] = score(model)
+        with Surgery(layers.model).mask_heads(mask_of(layers, [head])):
+            values[head] = score(layers.model)
     return values
 
 

@@ -24,7 +24,7 @@ def _score(model):
 @each(_SOME)
 def test_the_gradient_is_the_slope_of_the_loss(family):
     model = build(family).train()
-    got = importance.by_gradient(model, [batch(labels=True)])
+    got = importance.importance_by_gradient(adapt(model), [batch(labels=True)])
     assert model.training and all(parameter.grad is None for parameter in model.parameters())
     model = model.double().eval()
     layers = adapt(model)
@@ -43,8 +43,8 @@ def test_the_gradient_is_the_slope_of_the_loss(family):
 def test_the_gradient_is_a_mean_over_sequences():
     model, whole = build("hf-bert"), batch(labels=True)
     pieces = [{name: rows[part] for name, rows in whole.items()} for part in (slice(0, 1), slice(1, 4))]
-    one, three = (importance.by_gradient(model, [piece]) for piece in pieces)
-    torch.testing.assert_close(importance.by_gradient(model, pieces), one / 4 + three * 3 / 4)
+    one, three = (importance.importance_by_gradient(adapt(model), [piece]) for piece in pieces)
+    torch.testing.assert_close(importance.importance_by_gradient(adapt(model), pieces), one / 4 + three * 3 / 4)
 
 
 def test_norms_are_those_of_a_heads_weights():
@@ -52,17 +52,17 @@ def test_norms_are_those_of_a_heads_weights():
     attention = model.model.encoder.blocks[1].sublayers[0].function
     rows = [layer.weight[4:8] for layer in (attention.query, attention.key, attention.value)]
     expected = torch.cat([*(row.flatten() for row in rows), attention.output.weight[:, 4:8].flatten()]).norm()
-    torch.testing.assert_close(importance.by_norm(model)[1, 1], expected.detach())
+    torch.testing.assert_close(importance.importance_by_norm(adapt(model))[1, 1], expected.detach())
 
 
 @pytest.mark.parametrize("family", ["convbert", "hf-convbert"])
 def test_norms_of_convolution_heads_are_those_of_their_weights(family):
     model = build(family)
     heads = adapt(model).heads(0)
-    before = importance.by_norm(model)
+    before = importance.importance_by_norm(adapt(model))
     with torch.no_grad():
         next(iter(heads.of_convolution)).weight[4:8] = 0  # the second convolution head's values
-    after = importance.by_norm(model)
+    after = importance.importance_by_norm(adapt(model))
     assert after[0, 3] < before[0, 3]
     after[0, 3] = before[0, 3]
     assert torch.equal(after, before)
@@ -72,7 +72,7 @@ def test_a_head_whose_output_is_ignored_costs_nothing():
     model = build("bert")
     with torch.no_grad():
         model.model.encoder.blocks[1].sublayers[0].function.output.weight[:, 8:12] = 0
-    table = importance.head_importance(model, [batch(labels=True)], _score)
+    table = importance.head_importance(adapt(model), [batch(labels=True)], _score)
     assert float(table.importance["gradient"][1, 2]) == 0
     out = table.importance["leave_one_out"]
     assert float(out[1, 2]) == pytest.approx(0, abs=1e-6)
@@ -82,7 +82,7 @@ def test_a_head_whose_output_is_ignored_costs_nothing():
 def test_scores_are_those_of_masked_models():
     model = build("convbert")
     layers = adapt(model)
-    out, alone = importance.leave_one_out(model, _score), importance.leave_one_in(model, _score)
+    out, alone = importance.leave_one_out(layers, _score), importance.leave_one_in(layers, _score)
     mask = layers.head_mask()
     mask[2, 3] = 0
     with Surgery(model).mask_heads(mask):
@@ -97,7 +97,7 @@ def test_scores_are_those_of_masked_models():
 def test_a_table_has_every_head_once(family):
     model = build(family)
     before = logits(model)
-    table = importance.head_importance(model, [batch(labels=True)], _score)
+    table = importance.head_importance(adapt(model), [batch(labels=True)], _score)
     layers = adapt(model)
     assert [(row["block"], row["head"]) for row in table.rows()] == list(importance.all_heads(layers))
     assert set(table.rows()[0]) == {"block", "head", "kind", "gradient", "norm", "leave_one_in", "leave_one_out"}
@@ -122,8 +122,8 @@ def test_cumulative_masks_leave_out_exactly_the_first_heads_of_an_order():
 
 
 @pytest.mark.parametrize("ask, message", [
-    (lambda m: importance.by_gradient(m, [batch()]), "the gradient needs a loss"),
-    (lambda m: importance.by_gradient(m, []), "the gradient needs at least one batch"),
+    (lambda m: importance.importance_by_gradient(adapt(m), [batch()]), "the gradient needs a loss"),
+    (lambda m: importance.importance_by_gradient(adapt(m), []), "the gradient needs at least one batch"),
     (lambda m: importance.masked(adapt(m), [(0, 4)]), "head 4 of block 0 is not there: the block has 0 to 3"),
     (lambda m: importance.left_alone(adapt(m), [(3, 0)]), "head 0 of block 3 is not there: the block has none"),
 ])  # fmt: skip

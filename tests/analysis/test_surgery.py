@@ -387,12 +387,18 @@ def test_supernets_are_cut_along_the_path_that_they_run():
 @each(("bert", "hf-convbert-patched"))
 def test_surgery_holds_in_training_with_checkpoints(family):
     """Recomputed blocks see the same edits, and the same gradients come of them."""
+
+    def cut(model):
+        return (
+            Surgery(model).order([2, 0, 1]).residual(0, "attention", 0.5).replace(1, "mlp", nn.Identity()).feed_same()
+        )
+
     gradients = []
     for checkpoints in (False, True):
         model = build(family, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
         if checkpoints:
             model.gradient_checkpointing_enable()
-        with Surgery(model).order([2, 0, 1]).residual(0, "attention", 0.5).replace(1, "mlp", nn.Identity()):
+        with cut(model):
             model(**batch(labels=True)).loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     for one, other in zip(*gradients, strict=True):
