@@ -117,7 +117,7 @@ def test_padding_does_no_harm_and_packed_equals_padded(residual):
     [
         ({"residual": "gate"}, "residual must be one of plain, gated, weighted, scaled, none, got 'gate'"),
         ({"norm": "pre"}, "norm must be one of sum, output, none, got 'pre'"),
-        ({"activation": "swish"}, "activation must be one of"),
+        ({"activation": "softsign"}, "activation must be one of"),
     ],
 )
 def test_bad_options_are_named(options, message):
