@@ -34,7 +34,8 @@ class EncoderConfig(PreTrainedConfig):
             be computed.
         conv_kernel_size: taps K of `mixed` and `dynamic_conv` sub-layers that do not set `kernel`.
         head_ratio: `mixed` sub-layers have max(1, int(num_attention_heads / head_ratio)) heads of each kind.
-        hidden_act: activation of `ffn` and of the prediction heads; a name from `bertkernels.nn.ACTIVATIONS`.
+        hidden_act: activation of `ffn` sub-layers that do not set one and of the prediction heads; a name from
+            `bertkernels.nn.ACTIVATIONS`.
         hidden_dropout_prob, attention_probs_dropout_prob: dropout of hidden states and of attention probabilities.
         layer_norm_eps: of every LayerNorm.
         initializer_range: standard deviation of the truncated normal that weights start from.
@@ -156,7 +157,7 @@ class EncoderConfig(PreTrainedConfig):
             sublayers.update(kinds)
             self.supernet_kinds = [str(kind) for kind in kinds]
         for sublayer in sublayers:
-            find_kind(sublayer.kind).arguments(self, **dict(sublayer.options))
+            find_kind(sublayer.kind).arguments(self, **sublayer.function_options)
         self.plan = str(plan)
 
     def _parsed_kinds(self) -> list[SublayerSpec]:

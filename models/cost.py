@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from bertkernels.errors import InputError
-from bertkernels.nn import PostNorm
 
 from .configuration import EncoderConfig
 from .electra import ElectraConfig, ElectraForPreTraining
+from .frame_options import build_frame, frame_operations
 from .kinds import KINDS, find_kind
 from .operations import PRODUCTS, Counting, Operations, linear
 from .plan import SublayerSpec
@@ -91,18 +91,19 @@ def costs(config: EncoderConfig, tokens: int, counting: Counting = PRODUCTS) -> 
 
 def sublayer_cost(config: EncoderConfig, sublayer: SublayerSpec, tokens: int, counting: Counting = PRODUCTS) -> Cost:
     """Of a sub-layer with its residual connection and LayerNorm, or of all that stand in a row."""
-    arguments = find_kind(sublayer.kind).arguments(config, **dict(sublayer.options))
-    width = config.hidden_size
-    frame = Operations(elements=width, dropouts=width, norms=width)
-    operations = KINDS[sublayer.kind].operations(tokens, **arguments) + frame
-    numbers = _sublayer_parameters(sublayer.kind, tuple(arguments.items()), width)
+    arguments = find_kind(sublayer.kind).arguments(config, **sublayer.function_options)
+    width, framing = config.hidden_size, sublayer.frame_options
+    operations = KINDS[sublayer.kind].operations(tokens, **arguments) + frame_operations(framing, width)
+    numbers = _sublayer_parameters(sublayer.kind, tuple(arguments.items()), tuple(framing.items()), width)
     return Cost(sublayer.stack * numbers, sublayer.stack * tokens * counting(operations))
 
 
 @lru_cache(maxsize=1024)
-def _sublayer_parameters(kind: str, arguments: tuple[tuple[str, Any], ...], width: int) -> int:
+def _sublayer_parameters(
+    kind: str, arguments: tuple[tuple[str, Any], ...], framing: tuple[tuple[str, str], ...], width: int
+) -> int:
     with torch.device("meta"):
-        return _count(PostNorm(KINDS[kind].module(**dict(arguments)), width))
+        return _count(build_frame(KINDS[kind].module(**dict(arguments)), dict(framing), width))
 
 
 def _embeddings(config: EncoderConfig, tokens: int, counting: Counting) -> Cost:

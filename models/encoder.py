@@ -19,6 +19,7 @@ from bertkernels.nn import (
     GroupedLinear,
     Layout,
     Packing,
+    ScaledResidual,
     pack_mask,
     shapes_are_static,
 )
@@ -121,6 +122,8 @@ class EncoderPreTrainedModel(PreTrainedModel):
             truncated_normal(module.weight, 1 / module.weight.shape[1])
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
+        elif isinstance(module, ScaledResidual):
+            init.ones_(module.scale)
         if isinstance(getattr(module, "bias", None), nn.Parameter):
             init.zeros_(module.bias)
 

@@ -52,7 +52,7 @@ def choose_genotype(model: PreTrainedModel, genotype: Genotype) -> None:
     for stack, gene, text in zip(stacks, genotype, genotype_texts(genotype), strict=True):
         if gene.stack > len(stack):
             raise InputError(f"{text} stacks {gene.stack} layers, the supernet has {len(stack)} there")
-        arguments = find_kind(KIND).arguments(config, **dict(gene.options))
+        arguments = find_kind(KIND).arguments(config, **gene.function_options)
         stack.choose(gene.stack)
         for frame in stack:
             frame.function.choose(arguments["expression"], arguments["intermediate_size"])

@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from bertkernels.errors import InputError
-from bertkernels.nn import Attention, DynamicConv, ExpressionFeedForward, FeedForward, MixedAttention
+from bertkernels.nn import (
+    ACTIVATIONS,
+    Attention,
+    DynamicConv,
+    ExpressionFeedForward,
+    FeedForward,
+    LinearAttention,
+    MixedAttention,
+)
 from bertkernels.nn.expressions import parse_expression
 
 from .expression_options import Value, expression_ffn, expression_ffn_operations
+from .frame_options import FRAME_OPTIONS, INNER
 from .operations import Operations, linear
 
 if TYPE_CHECKING:
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
 
 
 LARGEST = 999_999_999  # value of an option
+OptionType = type | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -30,18 +40,19 @@ class Kind:
 
     Attributes:
         module: what stands in the encoder; called with (x, layout).
-        options: what may stand in brackets in a plan, with its type: int (from 1), float (above 0, also whole), or str
-            (an expression). `stack`, where a kind has it, is how many stand in a row, each in a frame of its own.
+        options: what may stand in brackets in a plan beside `FRAME_OPTIONS`, with its type: int (from 1), float (above
+            0, also whole), str (an expression), or the names to choose from. `stack`, where a kind has it, is how many
+            stand in a row, each in a frame of its own.
         arguments: (config, **options) → a module's arguments. Raises InputError where they do not fit together.
         operations: (tokens, **arguments) → what the module does to one of so many tokens of a sequence.
     """
 
     module: type[nn.Module]
-    options: Mapping[str, type]
+    options: Mapping[str, OptionType]
     arguments: Callable[..., dict[str, Any]]
     operations: Callable[..., Operations]
 
-    def build(self, config: EncoderConfig, options: Mapping[str, float]) -> nn.Module:
+    def build(self, config: EncoderConfig, options: Mapping[str, Value]) -> nn.Module:
         return self.module(**self.arguments(config, **options))
 
 
@@ -57,6 +68,13 @@ def _attention(config: EncoderConfig, heads: int | None = None) -> dict[str, Any
 def _attention_operations(tokens: int, hidden_size: int, heads: int, head_size: int, **_) -> Operations:
     width = heads * head_size
     return linear(hidden_size, width) * 3 + _attended(tokens, heads, head_size) + linear(width, hidden_size)
+
+
+def _linear_attention_operations(tokens: int, hidden_size: int, heads: int, head_size: int, **_) -> Operations:
+    """Without dropout on its weights, which would make it take all pairs of tokens."""
+    width = heads * head_size
+    summed = Operations(products=2 * width * head_size, elements=width)  # keys with values, queries with that; scaling
+    return linear(hidden_size, width) * 3 + summed + linear(width, hidden_size)
 
 
 def _attended(tokens: int, heads: int, head_size: int) -> Operations:
@@ -121,7 +139,13 @@ def _dynamic_conv_operations(tokens: int, hidden_size: int, heads: int, head_siz
     )
 
 
-def _ffn(config: EncoderConfig, groups: int = 1, width: int | None = None) -> dict[str, Any]:
+def _ffn(
+    config: EncoderConfig,
+    groups: int = 1,
+    width: int | None = None,
+    activation: str | None = None,
+    norm: str | None = None,
+) -> dict[str, Any]:
     width = width or config.intermediate_size
     for name, channels in (("hidden_size", config.hidden_size), ("the ffn's width", width)):
         if channels % groups:
@@ -130,13 +154,17 @@ def _ffn(config: EncoderConfig, groups: int = 1, width: int | None = None) -> di
         "hidden_size": config.hidden_size,
         "intermediate_size": width,
         "groups": groups,
-        "activation": config.hidden_act,
+        "activation": activation or config.hidden_act,
+        "norm_eps": config.layer_norm_eps if norm == INNER else None,
     }
 
 
-def _ffn_operations(tokens: int, hidden_size: int, intermediate_size: int, groups: int, **_) -> Operations:
+def _ffn_operations(
+    tokens: int, hidden_size: int, intermediate_size: int, groups: int, norm_eps: float | None, **_
+) -> Operations:
     up, down = linear(hidden_size, intermediate_size, groups), linear(intermediate_size, hidden_size, groups)
-    return up + Operations(activations=intermediate_size) + down
+    normed = 0 if norm_eps is None else intermediate_size
+    return up + Operations(activations=intermediate_size, norms=normed) + down
 
 
 KINDS: dict[str, Kind] = {
@@ -148,7 +176,18 @@ KINDS: dict[str, Kind] = {
         expression_ffn,
         expression_ffn_operations,
     ),
-    "ffn": Kind(FeedForward, {"groups": int, "width": int}, _ffn, _ffn_operations),
+    "ffn": Kind(
+        FeedForward,
+        {
+            "groups": int,
+            "width": int,
+            "activation": tuple(ACTIVATIONS),
+            "norm": (*FRAME_OPTIONS["norm"], INNER),
+        },
+        _ffn,
+        _ffn_operations,
+    ),
+    "linear_attention": Kind(LinearAttention, {"heads": int}, _attention, _linear_attention_operations),
     "mixed": Kind(MixedAttention, {"head_ratio": float, "kernel": int, "heads": int}, _mixed, _mixed_operations),
 }
 
@@ -160,16 +199,25 @@ def find_kind(name: str) -> Kind:
     return KINDS[name]
 
 
+def option_type(kind: str, name: str) -> OptionType | None:
+    """What an option of a kind takes, its own or its frame's; None where there is no such option."""
+    return {**FRAME_OPTIONS, **find_kind(kind).options}.get(name)
+
+
 def check_option(kind: str, name: str, value: object) -> Value:
     """The value of an option of a kind, in its normal form; InputError where there is no such option or value."""
-    options = find_kind(kind).options
-    if name not in options:
-        raise InputError(f"{kind} has no option {name!r}{_hint(name, options)}")
-    if options[name] is str:
+    taken = option_type(kind, name)
+    if taken is None:
+        raise InputError(f"{kind} has no option {name!r}{_hint(name, {**FRAME_OPTIONS, **find_kind(kind).options})}")
+    if taken is str:
         return str(parse_expression(value))
+    if isinstance(taken, tuple):
+        if value not in taken:
+            raise InputError(f"{kind}[{name}] must be one of {', '.join(taken)}, got {value}")
+        return value
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     whole = number and value == int(value)
-    if options[name] is int and not (whole and value >= 1):
+    if taken is int and not (whole and value >= 1):
         raise InputError(f"{kind}[{name}] must be a whole number from 1, got {value}")
     if not number or value <= 0:
         raise InputError(f"{kind}[{name}] must be a number above 0, got {value}")

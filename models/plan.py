@@ -3,12 +3,12 @@
     plan     := item+
     item     := [N "*"] ( block | "(" plan ")" )
     block    := "(" sublayer+ ")" | sublayer
-    sublayer := kind [ "[" option "=" value ("," option "=" value)* "]" ]        value := number | expression
+    sublayer := kind [ "[" option "=" value ("," option "=" value)* "]" ]        value := number | name | expression
 
 `12*(attention ffn)` is BERT-base: twelve blocks of two sub-layers. Parentheses around nothing but sub-layers make one
 block of them; around anything else they only group: `2*(3*(mixed ffn) attention)`. The kinds and their options are in
-`kinds.py`; expressions, as in `expression_ffn[expression=tanh(linear(gelu(linear(x, w1)), w2)), stack=2]`, are
-`bertkernels.nn.expressions`.
+`kinds.py`; the options that all kinds have, as in `attention[residual=none]`, in `frame_options.py`; expressions, as in
+`expression_ffn[expression=tanh(linear(gelu(linear(x, w1)), w2)), stack=2]`, are `bertkernels.nn.expressions`.
 """
 
 import re
@@ -22,7 +22,8 @@ from bertkernels.errors import InputError, point_at
 from bertkernels.nn.expressions import ExpressionError, parse_expression
 
 from .expression_options import Value, unfold
-from .kinds import check_option, find_kind
+from .frame_options import FRAME_OPTIONS
+from .kinds import check_option, find_kind, option_type
 
 MAX_SUBLAYERS = 10_000
 MAX_DEPTH = 50
@@ -50,6 +51,17 @@ class SublayerSpec:
     def stack(self) -> int:
         """How many of it stand in a row."""
         return dict(self.options).get("stack", 1)
+
+    @property
+    def function_options(self) -> dict[str, Value]:
+        """Those of the kind itself."""
+        own = find_kind(self.kind).options
+        return {name: value for name, value in self.options if name in own}
+
+    @property
+    def frame_options(self) -> dict[str, str]:
+        """Those of the frame that it stands in."""
+        return {name: value for name, value in self.options if name in FRAME_OPTIONS}
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options)
@@ -189,14 +201,19 @@ class _Parser:
         if name.text in options:
             raise self._error(f"option {name.text!r} is given twice", name)
         self._take("=")
-        if find_kind(kind).options.get(name.text) is str:
+        taken = option_type(kind, name.text)
+        if taken is None:
+            self._checked(name, check_option, kind, name.text, None)  # raises
+        if taken is str:
             options[name.text] = self._expression()
+            return
+        if isinstance(taken, tuple):
+            value = self._take("name", f"one of {', '.join(taken)}")
+            options[name.text] = self._checked(value, check_option, kind, name.text, value.text)
             return
         value = self._take("number")
         number = int(value.text) if value.text.isdigit() else float(value.text)
-        # the name is at fault where the kind has no such option, else the value
-        at = value if name.text in find_kind(kind).options else name
-        options[name.text] = self._checked(at, check_option, kind, name.text, number)
+        options[name.text] = self._checked(value, check_option, kind, name.text, number)
 
     def _expression(self) -> str:
         """What stands from here to the comma or bracket that ends the option."""

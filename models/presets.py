@@ -15,6 +15,7 @@ from bertkernels.errors import InputError
 from .configuration import EncoderConfig
 from .electra import ElectraConfig, generator_config
 from .genotype import RELEASED, genotype_plan, parse_genotype
+from .variants import VARIANTS
 
 _BERT = {"plan": "12*(attention ffn)", "pooler": True}
 _ELECTRA = {"plan": "12*(attention ffn)"}
@@ -27,6 +28,8 @@ _LVBERT = {
     " (attention dynamic_conv) (ffn dynamic_conv) (attention attention) (ffn attention)",
     "conv_kernel_size": 9,
 }
+_BERT_512 = {**_BERT, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048}
+_BERT_SMALL_6 = {**_BERT_512, "plan": "6*(attention ffn)"}
 _BASE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
 _SMALL = {"hidden_size": 256, "embedding_size": 128, "num_attention_heads": 4, "intermediate_size": 1024}
 _MEDIUM_SMALL = {"hidden_size": 384, "embedding_size": 128, "num_attention_heads": 8, "intermediate_size": 1536}
@@ -44,16 +47,14 @@ _EFFICIENTBERT_BASE = {**_EFFICIENTBERT, "hidden_size": 540, "intermediate_size"
 _EFFICIENTBERT_TINY = {**_EFFICIENTBERT, "hidden_size": 360, "intermediate_size": 360}
 _EFFICIENTBERT_12 = {**_EFFICIENTBERT_TINY, "plan": genotype_plan(parse_genotype(RELEASED), blocks=12)}
 
-# BERT-small is the 4-layer, 512-wide one of Turc et al. 2019; ELECTRA, ConvBERT and LV-BERT are as their authors
-# released them; TinyBERT (Jiao et al. 2020) has BERT's own activation and epsilon.
+# BERT-small is the 4-layer, 512-wide one of Turc et al. 2019. BERT-small-6 is that of Zhao et al. 2021 (arXiv
+# 2101.04547); its feed-forward width is not published, and 2048 gives the 35 million parameters that are. ELECTRA,
+# ConvBERT and LV-BERT are as their authors released them; TinyBERT (Jiao et al. 2020) has BERT's own activation and
+# epsilon.
 _PRESETS: dict[str, dict] = {
-    "bert-small": {
-        **_BERT,
-        "plan": "4*(attention ffn)",
-        "hidden_size": 512,
-        "num_attention_heads": 8,
-        "intermediate_size": 2048,
-    },
+    "bert-small": {**_BERT_512, "plan": "4*(attention ffn)"},
+    "bert-small-6": _BERT_SMALL_6,
+    **{f"bert-small-6-{name}": {**_BERT_SMALL_6, **fields} for name, fields in VARIANTS.items()},
     "bert-base": {**_BERT, **_BASE},
     "electra-small": {**_ELECTRA, **_SMALL},
     "electra-base": {**_ELECTRA, **_BASE},

@@ -123,13 +123,12 @@ class ShapeBudget:
 
 
 def _shape_sizes(config: EncoderConfig, gene: SublayerSpec) -> dict[Shape, int]:
-    options = dict(gene.options)
-    channels = find_kind(KIND).arguments(config, **options)["intermediate_size"]
+    channels = find_kind(KIND).arguments(config, **gene.function_options)["intermediate_size"]
     found = {}
     for shape in ALL_SHAPES:
         sliced = _gene(gene, shape)
         try:
-            narrow = find_kind(KIND).arguments(config, **dict(sliced.options))["intermediate_size"]
+            narrow = find_kind(KIND).arguments(config, **sliced.function_options)["intermediate_size"]
         except InputError:  # widths that do not fit
             continue
         if shape[0] <= gene.stack and narrow <= channels:

@@ -10,10 +10,13 @@ from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
 from .layout import ALL_TOKENS, Layout
 from .linear import apply_linear, calls_alone
+from .linear_attention import LinearAttention
 from .mixed import MixedAttention
 from .packing import Alignment, Packing, pack_mask, shapes_are_static, static_shapes
 from .residual import PostNorm, apply_residual_norm
 from .stack import PostNormStack
+from .varied_frame import VariedFrame
+from .weighted_residual import RESIDUALS, NoResidual, ScaledResidual, WeightedResidual
 
 __all__ = [
     "ACTIVATIONS",
@@ -27,10 +30,16 @@ __all__ = [
     "GlorotLinear",
     "GroupedLinear",
     "Layout",
+    "LinearAttention",
     "MixedAttention",
+    "NoResidual",
     "Packing",
     "PostNorm",
     "PostNormStack",
+    "RESIDUALS",
+    "ScaledResidual",
+    "VariedFrame",
+    "WeightedResidual",
     "apply_linear",
     "apply_residual_norm",
     "calls_alone",

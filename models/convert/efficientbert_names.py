@@ -62,7 +62,7 @@ def _ffn_names(config: EncoderConfig, spec: SublayerSpec, ours: str, theirs: str
         frames, width = [(ours, f"{theirs}.ffn")], None
     else:
         frames = [(f"{ours}.{place}", f"{theirs}.all_ffn.{place}") for place in range(spec.stack)]
-        width = find_kind(spec.kind).arguments(config, **dict(spec.options))["intermediate_size"]
+        width = find_kind(spec.kind).arguments(config, **spec.function_options)["intermediate_size"]
     for frame, ffn in frames:
         yield from linear(f"{frame}.function.up", f"{ffn}.dense1", rows=width).items()
         yield f"{frame}.function.down.weight", Source(f"{ffn}.dense2.weight", columns=width)

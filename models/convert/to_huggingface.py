@@ -168,9 +168,14 @@ def _layer_fields(config: EncoderConfig, model_type: str, problems: list[str]) -
         problems.append(f'its layers are all alike, but the plan is "{config.plan}"')
         return {}
     first, ffn = blocks[0].sublayers
-    heads_of = find_kind(first.kind).arguments(config, **dict(first.options))
+    heads_of = find_kind(first.kind).arguments(config, **first.function_options)
     heads, width = heads_of["heads"], heads_of["heads"] * config.head_size
-    ffn_of = find_kind("ffn").arguments(config, **dict(ffn.options))
+    ffn_of = find_kind("ffn").arguments(config, **ffn.function_options)
+    for sublayer in (first, ffn):
+        problems += [f"it has no {sublayer.kind}[{name}={value}]" for name, value in sublayer.frame_options.items()]
+    if ffn_of["activation"] != config.hidden_act:
+        activation = ffn_of["activation"]
+        problems.append(f"it has one activation, hidden_act {config.hidden_act}, but its feed-forward has {activation}")
     fields = {"intermediate_size": ffn_of["intermediate_size"]}
     if model_type == "convbert":
         taps = heads_of["kernel_size"]

@@ -63,14 +63,21 @@ def test_pairs_have_as_many_parameters_as_the_model(changes):
 
 
 OPTIONS = {
-    "attention": [{}, {"heads": 3}],
+    "attention": [{}, {"heads": 3}, {"residual": "scaled", "output_activation": "gelu"}, {"residual": "weighted"}],
     "dynamic_conv": [{}, {"kernel": 4, "heads": 3}],
     "expression_ffn": [
         {},
         {"expression": "linear(relu(mul(linear(x, w1), x)), w2)", "ratio": 3},
         {"expression": "tanh(linear3_2(gelu(linear3_2(max(x,tanh(x)),wb1)),wb2))"},
     ],
-    "ffn": [{}, {"groups": 4, "width": 64}],
+    "ffn": [
+        {},
+        {"groups": 4, "width": 64},
+        {"activation": "relu", "norm": "inner"},
+        {"residual": "gated"},
+        {"residual": "none", "norm": "output"},
+    ],
+    "linear_attention": [{}, {"heads": 3}],
     "mixed": [{}, {"kernel": 4, "heads": 3}, {"head_ratio": 4}],
 }
 

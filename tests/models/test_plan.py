@@ -3,6 +3,7 @@ import random
 import pytest
 
 from bertkernels.errors import InputError
+from bertkernels.models.frame_options import FRAME_OPTIONS
 from bertkernels.models.kinds import KINDS
 from bertkernels.models.plan import MAX_DEPTH, MAX_SUBLAYERS, BlockSpec, Plan, SublayerSpec, parse_plan
 
@@ -44,6 +45,12 @@ def test_reads_options():
     assert repr(specs[3].options) == "(('head_ratio', 2),)"
 
 
+def test_tells_a_frames_options_from_its_functions():
+    (block,) = parse_plan("ffn[norm=inner, groups=2, residual=gated]").blocks
+    assert block.sublayers[0].function_options == {"groups": 2, "norm": "inner"}
+    assert block.sublayers[0].frame_options == {"norm": "inner", "residual": "gated"}
+
+
 @pytest.mark.parametrize(
     "text, normal",
     [
@@ -63,9 +70,9 @@ def random_plan(rng: random.Random) -> Plan:
 
     def sublayer():
         kind = rng.choice(sorted(KINDS))
-        options = KINDS[kind].options
+        options = {**FRAME_OPTIONS, **KINDS[kind].options}
         chosen = rng.sample(sorted(options), rng.randint(0, len(options)))
-        return SublayerSpec(kind, {name: rng.choice(values[options[name]]) for name in chosen})
+        return SublayerSpec(kind, {name: rng.choice(values.get(options[name], options[name])) for name in chosen})
 
     blocks = []
     for _ in range(rng.randint(1, 6)):
@@ -93,8 +100,16 @@ def test_normal_form_reads_back(seed):
         ("attention ffn)", "expected a sub-layer or '(', got ')'", 14),
         ("2*()", "expected a sub-layer or '(', got ')'", 4),
         ("12*(atention ffn)", "unknown sub-layer 'atention', did you mean 'attention'?", 5),
-        ("zzz", "unknown sub-layer 'zzz'; known: attention, dynamic_conv, expression_ffn, ffn, mixed", 1),
+        (
+            "zzz",
+            "unknown sub-layer 'zzz'; known: attention, dynamic_conv, expression_ffn, ffn, linear_attention, mixed",
+            1,
+        ),
         ("mixed[kernal=9]", "mixed has no option 'kernal', did you mean 'kernel'?", 7),
+        ("ffn[residul=none]", "ffn has no option 'residul', did you mean 'residual'?", 5),
+        ("ffn[residual=gate]", "ffn[residual] must be one of gated, weighted, scaled, none, got gate", 14),
+        ("ffn[residual=1]", "expected one of gated, weighted, scaled, none, got '1'", 14),
+        ("attention[norm=inner]", "attention[norm] must be one of output, got inner", 16),
         ("ffn[groups=0]", "ffn[groups] must be a whole number from 1, got 0", 12),
         ("ffn[groups=1.5]", "ffn[groups] must be a whole number from 1, got 1.5", 12),
         ("mixed[head_ratio=0]", "mixed[head_ratio] must be a number above 0, got 0", 18),

@@ -14,8 +14,10 @@ from bertkernels.nn import (
     GlorotLinear,
     GroupedLinear,
     Layout,
+    LinearAttention,
     MixedAttention,
     PostNorm,
+    VariedFrame,
 )
 
 B, T, C = 3, 9, 16
@@ -24,6 +26,7 @@ LENGTHS = [9, 4, 1]
 MAKERS = {
     "attention": lambda: Attention(C, heads=4),
     "narrow attention": lambda: Attention(C, heads=2, head_size=3),
+    "linear attention": lambda: LinearAttention(C, heads=4),
     "mixed": lambda: MixedAttention(C, heads=2, kernel_size=5),
     "mixed, wide": lambda: MixedAttention(C, heads=4, head_size=4, kernel_size=3),
     "mixed, even kernel wider than the sequence": lambda: MixedAttention(C, heads=1, head_size=8, kernel_size=12),
@@ -32,6 +35,9 @@ MAKERS = {
     "depthwise": lambda: DepthwiseConv1d(C, 5),
     "ffn": lambda: FeedForward(C, 24),
     "grouped ffn": lambda: FeedForward(C, 24, groups=4),
+    "ffn with a norm": lambda: FeedForward(C, 24, norm_eps=1e-12),
+    "grouped ffn with a norm": lambda: FeedForward(C, 24, groups=4, norm_eps=1e-12),
+    "varied frame": lambda: VariedFrame(LinearAttention(C, heads=2), C, residual="gated", norm="output"),
     "post norm": lambda: PostNorm(MixedAttention(C, heads=2), C),
 }
 
@@ -60,7 +66,7 @@ def test_padding_past_the_lengths_is_not_read(module):
     out = module(x, Layout(lengths=torch.tensor(LENGTHS, dtype=torch.int32)))
     assert out.shape == (B, T, C)
     torch.testing.assert_close(out[real()], torch.cat(alone(module, inputs())), atol=1e-6, rtol=1e-5)
-    if not isinstance(module, (FeedForward, PostNorm)):  # these work on each token, padding too
+    if not isinstance(module, (FeedForward, PostNorm, VariedFrame)):  # these work on each token, padding too
         out[real()].sum().backward()
         assert all(p.grad.isfinite().all() for p in (x, *module.parameters()))
 

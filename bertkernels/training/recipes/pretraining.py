@@ -275,10 +275,11 @@ def _all() -> Iterator[PretrainingRecipe]:
         "bert-small-6",
         "the 6-layer, 512-wide BERT of Zhao et al. 2021, 128 tokens; 256 examples a step, 1,000,000 steps",
         "Zhao et al. 2021 (arXiv 2101.04547) and its released code, on OpenWebText",
-        preset="bert-small",
-        notes={"intermediate_size": "not published; with it the model has the 35 million parameters that were"},
-        plan="6*(attention ffn)",
-        intermediate_size=2048,
+        preset="bert-small-6",
+        notes={
+            "preset": "its intermediate_size, 2048, was not published; with it the model has the 35 million parameters "
+            "that were. --preset bert-small-6-relu-all and the like are the variants"
+        },
         dupe_factor=5,
         max_steps=1_000_000,
         lr_decay_steps=None,
