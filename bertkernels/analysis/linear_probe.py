@@ -13,7 +13,7 @@ from bertkernels.analysis.probe_scores import ProbeScores, Scoring
 
 Pairs = Iterable[tuple[torch.Tensor, torch.Tensor]]  # x [N, Dx], y [N, Dy] of real tokens
 RIDGE = 1e-8
-RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 class LinearProbe:

@@ -11,6 +11,9 @@ from bertkernels.analysis.cone import Cone, normalized, normalized_linearity
 class ProbeScores:
     """Of one probe on held-out tokens. `baseline_…`: of the constant that the probe falls back on, its targets' mean.
 
+    R² and the relative error go by squares, so that the few features and tokens with very large values that encoders
+    have may decide them. Cosines count every token alike.
+
     Attributes:
         tokens: how many were scored.
         r2: 1 − Σ‖y−ŷ‖² / Σ‖y−ȳ‖², ȳ the mean of these targets (scikit-learn's `r2_score`, "variance_weighted").

@@ -1,7 +1,10 @@
 """Probes of a whole model: padding never counts, and mixing is told from non-linearity."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
 
 from bertkernels.analysis.site_linearity import site_linearity
 from bertkernels.analysis.token_pairs import token_pairs
@@ -53,6 +56,31 @@ def test_a_window_is_linear_where_the_part_is():
     assert encoder.token.scores.r2 < encoder.window.scores.r2 < 0.9999
     held_out = sum(int(batch["attention_mask"].sum()) for batch in batches(6, seed=1))
     assert mlp.token.scores.tokens == held_out
+
+
+def test_agrees_with_scikit_learn_on_padded_batches():
+    layered = StandIn()
+    layered.model.double()
+    found = site_linearity(layered, batches(12), batches(3, seed=1), [(1, "mlp")])[1, "mlp"].token
+    (train_x, train_y), (test_x, test_y) = (_real(layered, batches(12)), _real(layered, batches(3, seed=1)))
+    alpha = found.ridge * ((train_x - train_x.mean(0)) ** 2).sum() / train_x.shape[1]
+    theirs = Ridge(alpha=alpha).fit(train_x, train_y)
+    np.testing.assert_allclose(found.probe.weight.T, theirs.coef_, rtol=1e-6, atol=1e-9)
+    r2 = r2_score(test_y, theirs.predict(test_x), multioutput="variance_weighted")
+    assert found.scores.r2 == pytest.approx(r2, abs=1e-9) and r2 < 0.9999
+
+
+def _real(layered: StandIn, padded: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of block 1's mlp, of every sequence by itself and without padding."""
+    layered.model.eval()
+    pairs = []
+    for batch in padded:
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+            ids = ids[None, : int(mask.sum())]
+            with torch.no_grad():
+                layered.model(ids, torch.ones_like(ids))
+            pairs.append(layered.model.seen[1, "mlp"])
+    return tuple(torch.cat(parts, 1)[0].numpy() for parts in zip(*pairs, strict=True))
 
 
 def test_too_little_data():
