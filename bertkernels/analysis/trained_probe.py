@@ -105,9 +105,13 @@ class TrainedProbe:
         self.module.eval()
         return self.module(x.float())
 
+    def scoring(self) -> Scoring:
+        """What collects its scores; the baseline is the mean of the targets that it has seen."""
+        return Scoring(self._sum / max(1, self._count))
+
     def score(self, pairs: Pairs) -> ProbeScores:
-        """Its scores on a held-out stream; the baseline is the mean of the targets that it has seen."""
-        scoring = Scoring(self._sum / max(1, self._count))
+        """Its scores on a held-out stream."""
+        scoring = self.scoring()
         for x, y in pairs:
             scoring.add(y, self(x))
         return scoring.scores()
