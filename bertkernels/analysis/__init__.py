@@ -1,1 +1,4 @@
-"""Analysis of encoders: what parts compute, and what follows where blocks are moved, replaced, removed or frozen."""
+"""What happens to an encoder when its blocks are swapped, shuffled, removed, frozen, replaced or masked.
+
+Source: Zhao et al. 2021, Of Non-Linearity and Commutativity in BERT (arXiv 2101.04547), and its released code.
+"""
