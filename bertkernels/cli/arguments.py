@@ -66,6 +66,6 @@ def flags_of(content: dict[str, object]) -> list[str]:
     for name, value in content.items():
         if value is None:
             continue
-        values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
-        flags += [f"--{name}", *map(str, values)]
+        values = value if isinstance(value, list) else [value]
+        flags += [f"--{name}", *(json.dumps(one) if isinstance(one, dict) else str(one) for one in values)]
     return flags

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path as File
 
 from bertkernels.errors import InputError
-from bertkernels.search.study import differences
 from bertkernels.training.checkpoints import checkpoints
+from bertkernels.training.differences import differences
 from bertkernels.training.output_folder import LAST
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.pretrain_arguments import PretrainArguments

@@ -7,6 +7,7 @@ from pathlib import Path as File
 
 from bertkernels.models.genotype import parse_genotype
 from bertkernels.models.inheritance import inherited_student
+from bertkernels.processes.workers import Workers
 from bertkernels.search.evaluation import RUNNING
 from bertkernels.search.ffn_fitness import Flags
 from bertkernels.search.ffn_report import write_ffn_report
@@ -15,7 +16,6 @@ from bertkernels.search.ffn_space import SHAPES
 from bertkernels.search.found_model import FOUND
 from bertkernels.search.run import run_search
 from bertkernels.search.worker import begin_worker, work
-from bertkernels.search.workers import Workers
 
 
 def search_ffn(flags: Flags) -> dict:
@@ -28,7 +28,9 @@ def search_ffn(flags: Flags) -> dict:
     asked, _, run = flags([])
     search = FfnSearch(flags, anew=run.overwrite_output_dir, check_teacher=asked.stage != SHAPES)
     folder = File(run.output_dir)
-    run_search(search, folder, Workers(asked.workers, partial(run_ffn_worker, flags)), run.disable_tqdm)
+    run_search(
+        search, folder, Workers(asked.workers, partial(run_ffn_worker, flags), "search worker"), run.disable_tqdm
+    )
     report = write_ffn_report(search)
     if report["found"]:
         found = inherited_student(search.model(), parse_genotype(report["found"]["genotype"]))

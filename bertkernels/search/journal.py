@@ -1,11 +1,12 @@
 """Optuna's journal in a file, locked so that a killed process leaves neither a lock nor half a line behind."""
 
-import fcntl
-import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+
+from bertkernels.processes.file_lock import cut_torn_line, file_lock
 
 
 class _KernelLock:
@@ -17,33 +18,18 @@ class _KernelLock:
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self._file: int | None = None
+        self._held = ExitStack()
 
     def acquire(self) -> bool:
-        descriptor = os.open(self._journal.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        self._file = descriptor
-        _cut_torn_line(self._journal)
+        self._held.enter_context(file_lock(self._journal.with_suffix(".lock")))
+        cut_torn_line(self._journal)
         return True
 
     def release(self) -> None:
-        descriptor, self._file = self._file, None
-        os.close(descriptor)  # which unlocks
+        self._held.close()
 
 
 def open_journal(file: Path) -> JournalStorage:
     """The storage in that file, which is made where it is not there."""
     file.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(file), _KernelLock(file)))
-
-
-def _cut_torn_line(journal: Path) -> None:
-    with open(journal, "rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        if end == 0:
-            return
-        file.seek(end - 1)
-        if file.read(1) == b"\n":
-            return
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)

@@ -7,6 +7,7 @@ from typing import Protocol
 from tqdm import tqdm
 
 from bertkernels.models.supernet import Path
+from bertkernels.processes.workers import Workers
 from bertkernels.search.claims import Budget
 from bertkernels.search.evaluation import COMPLETE
 from bertkernels.search.found_model import FOUND, save_found
@@ -18,7 +19,6 @@ from bertkernels.search.search_arguments import SearchArguments
 from bertkernels.search.standing import Standing
 from bertkernels.search.study import SearchStudy
 from bertkernels.search.worker import run_worker
-from bertkernels.search.workers import Workers
 
 
 class Search(Protocol):
@@ -45,7 +45,8 @@ def search_layers(arguments: SearchArguments) -> dict:
     """
     search = LayerSearch(arguments, anew=arguments.overwrite_output_dir)
     folder = File(arguments.output_dir)
-    run_search(search, folder, Workers(arguments.workers, partial(run_worker, arguments)), arguments.disable_tqdm)
+    workers = Workers(arguments.workers, partial(run_worker, arguments), "search worker")
+    run_search(search, folder, workers, arguments.disable_tqdm)
     report = write_report(search)
     if report["found"]:
         save_found(arguments.supernet, report["found"]["plan"], search.prepared.tokenizer(), folder / FOUND)

@@ -20,6 +20,7 @@ from bertkernels.models.supernet import Path
 from bertkernels.search.evaluation import KILLED, RUNNING, Evaluation, Key, read_trial
 from bertkernels.search.journal import open_journal
 from bertkernels.search.process_identity import is_gone, this_process
+from bertkernels.training.differences import differences
 
 Parameters = dict[str, tuple[object, BaseDistribution]]
 
@@ -225,13 +226,3 @@ def delete_study(storage: BaseStorage, name: str) -> None:
     """Removes a study with all its evaluations, if it is there."""
     with suppress(KeyError):
         storage.delete_study(storage.get_study_id_from_name(name))
-
-
-def differences(before: dict, after: dict, prefix: str = "") -> Iterator[str]:
-    """What differs between two nested settings, one line each."""
-    for key in sorted({*before, *after}):
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            yield f"{prefix}{key}: {old} before, {new} now"

@@ -17,10 +17,10 @@ from bertkernels.errors import InputError, OutputError
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.electra import ElectraConfig
 from bertkernels.models.supernet import Path, plain_config, plan_of
+from bertkernels.processes.share import end_with, share, threads_each
 from bertkernels.search.alone import Job, MakeRun, finished_run, train_alone
 from bertkernels.search.chosen_plans import chosen_plans, read_search
 from bertkernels.search.fitness import InheritedFitness, check_held_out, check_metric, fitness_of, read_supernet
-from bertkernels.search.processes import end_with, share, threads_each
 from bertkernels.search.verify_arguments import VerifyArguments, check_verify_arguments
 from bertkernels.search.verify_report import write_verification
 from bertkernels.training.training_arguments import PretrainRunArguments

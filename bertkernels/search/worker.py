@@ -10,11 +10,11 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from bertkernels.models.supernet import Path
+from bertkernels.processes.share import end_with
 from bertkernels.search.claims import Claims
 from bertkernels.search.evaluation import KILLED, RUNNING, FailedEvaluation
 from bertkernels.search.fitness import InheritedFitness
 from bertkernels.search.layer_search import LayerSearch
-from bertkernels.search.processes import end_with
 from bertkernels.search.search_arguments import SearchArguments
 from bertkernels.search.study import SearchStudy
 

@@ -90,19 +90,24 @@ def encode_task(
     task: FinetuningTask, arguments: FinetuneArguments, run: FinetuneRunArguments, source: str | None
 ) -> TaskData:
     """Features of the task's rows, by the tokenizer of the flags or else that of the model in `source`."""
-    tokenizer = _tokenizer(arguments, source)
+    tokenizer = task_tokenizer(arguments, source)
     length = arguments.max_seq_length or task.max_length
-    training, evaluated = task.train, task.evaluation
-    if arguments.held_out_samples is not None:
-        training, held_out = _hold_out(task, arguments.held_out_samples)
-        evaluated = {HELD_OUT: held_out}
+    training, evaluated = task_rows(task, arguments)
     with run.main_process_first(desc="tokenising"):
-        train = _split(task, training, arguments.max_train_samples, tokenizer, length, training=True)
+        train = encode_split(task, training, arguments.max_train_samples, tokenizer, length, training=True)
         evaluation = {
-            name: _split(task, rows, arguments.max_eval_samples, tokenizer, length, training=False)
+            name: encode_split(task, rows, arguments.max_eval_samples, tokenizer, length, training=False)
             for name, rows in evaluated.items()
         }
     return TaskData(task, tokenizer, length, train, evaluation)
+
+
+def task_rows(task: FinetuningTask, arguments: FinetuneArguments) -> tuple[object, dict[str, object]]:
+    """The rows to train on, and by split those to evaluate on: the task's own, or a part of the training rows."""
+    if arguments.held_out_samples is None:
+        return task.train, task.evaluation
+    training, held_out = _hold_out(task, arguments.held_out_samples)
+    return training, {HELD_OUT: held_out}
 
 
 def choose_best(arguments: FinetuneArguments, run: FinetuneRunArguments, data: TaskData) -> list[TrainerCallback]:
@@ -167,13 +172,14 @@ def check_counts(arguments: FinetuneArguments) -> None:
             raise InputError(f"--{name} must be at least 1, not {value}")
 
 
-def _tokenizer(arguments: FinetuneArguments, source: str | None) -> PreTrainedTokenizerBase:
+def task_tokenizer(arguments: FinetuneArguments, source: str | None) -> PreTrainedTokenizerBase:
+    """That of the flags, or else that of the model in `source`."""
     if arguments.vocab_file:
         return tokenizer_from_vocabulary(read_vocabulary(arguments.vocab_file))
     return load_tokenizer(arguments.tokenizer_name or source)
 
 
-def _split(
+def encode_split(
     task: FinetuningTask,
     rows: object,
     count: int | None,
@@ -181,6 +187,7 @@ def _split(
     max_length: int,
     training: bool,
 ) -> Split:
+    """The rows with their features; the first `count` of them, if that is given."""
     if count is not None:
         rows = task.part(rows, 0, count)
     return Split(rows, task.encode(rows, tokenizer, max_length, training))

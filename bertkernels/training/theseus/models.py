@@ -1,7 +1,5 @@
 """Predecessor and successor of a run."""
 
-import copy
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from bertkernels.models.convert.weight_files import read_weights
 from bertkernels.models.module_map import ModuleMap, parse_module_map
 from bertkernels.models.plan import parse_plan
 from bertkernels.models.successor import FIRST, INITIALISATIONS, Successor, build_successor, replace_modules
+from bertkernels.training.task_labels import check_labels
 from bertkernels.training.tasks.task import FinetuningTask
 from bertkernels.training.theseus.arguments import CLIP_ORIGINAL, TheseusArguments
 
@@ -31,7 +30,6 @@ _PARTS = {
     AutoModelForQuestionAnswering: "question_answering",
     AutoModelForMultipleChoice: "multiple_choice",
 }
-_HEADS = ("qa_head", "answerable_classifier")  # fields of the configuration that make another head
 _ENCODER, _EMBEDDINGS = "model.encoder.", ("model.embeddings.", "model.embeddings_projection.")
 
 
@@ -65,7 +63,7 @@ def load_predecessor(folder: str, task: FinetuningTask, arguments: TheseusArgume
     found = Predecessor(_finetuned(folder, task))
     if read_model_type(Path(folder)) in MODEL_TYPES and successor_layers(read_weights(Path(folder))):
         found.successor = _load(folder, "encoder")
-    _check_labels(folder, found.model, task, arguments.label_scale)
+    check_labels(folder, found.model, task, arguments.label_scale)
     return found
 
 
@@ -138,29 +136,3 @@ def _load(folder: str, part: str | None = None, half: str = SUCCESSOR) -> PreTra
         return load_ours(path, part).float()
     known = ", ".join((*MODEL_TYPES, *OUR_MODEL_TYPES))
     raise InputError(f"{folder} is of model_type {kind!r}; what can be compressed: {known}")
-
-
-def _check_labels(folder: str, model: PreTrainedModel, task: FinetuningTask, label_scale: float) -> None:
-    """A frozen head must mean what the task's labels say, in their order."""
-    config = copy.deepcopy(model.config)
-    task.configure(config)
-    if config.num_labels != model.config.num_labels:
-        raise InputError(
-            f"{folder} predicts {model.config.num_labels} labels, {task.name} asks for {config.num_labels}"
-        )
-    for name in _HEADS:
-        if getattr(config, name) != getattr(model.config, name):
-            raise InputError(f"{folder} has {name} {getattr(model.config, name)}, not {getattr(config, name)}")
-    theirs, ours = (
-        [str(one.id2label[number]).lower() for number in range(one.num_labels)] for one in (model.config, config)
-    )
-    unnamed = [f"label_{number}" for number in range(len(theirs))]
-    if theirs != ours and unnamed not in (theirs, ours):
-        raise InputError(f"{folder} predicts {', '.join(theirs)}, {task.name} asks for {', '.join(ours)} in this order")
-    if config.problem_type == "regression":
-        learned = json.loads(Path(folder, "config.json").read_text(encoding="utf-8")).get("label_scale", 1.0)
-        if learned != label_scale:
-            raise InputError(
-                f"{folder} learned labels divided by {learned:g}: give --label_scale {learned:g}, not {label_scale:g}"
-            )
-    task.configure(model.config)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 
 from bertkernels.errors import OutputError
-from bertkernels.search.processes import share, threads_each
+from bertkernels.processes.share import share, threads_each
 
 # (torch's threads of the process, a pipe that closes when the command ends, however it ends; so does the worker then)
 Main = Callable[[int, Connection], None]
-_MOST_DEATHS = 3  # in a row, without any evaluation done in between
+_MOST_DEATHS = 3  # in a row, without anything done in between
 
 
 class Workers:
@@ -19,9 +19,9 @@ class Workers:
     `with Workers(...) as workers:` ends them on leaving. They end by themselves when this process does.
     """
 
-    def __init__(self, count: int, main: Main) -> None:
-        """`main`: the main function of a worker's process; can be pickled."""
-        self._count, self._main = count, main
+    def __init__(self, count: int, main: Main, name: str) -> None:
+        """`main`: the main function of a worker's process; can be pickled. `name`: what a worker is called."""
+        self._count, self._main, self._name = count, main, name
         self._context = multiprocessing.get_context("spawn")
         self._processes: list = []
         self._deaths, self._done_then = 0, 0
@@ -44,7 +44,7 @@ class Workers:
         process = self._context.Process(
             target=self._main,
             args=(threads_each(self._count), self._theirs),
-            name=f"search worker {number}",
+            name=f"{self._name} {number}",
         )
         with share(number, self._count):
             process.start()
@@ -54,7 +54,7 @@ class Workers:
         """Whether any worker still works; those that were killed get a successor.
 
         Args:
-            done: evaluations so far, by which it is seen whether successors fare better.
+            done: how much is done so far, by which it is seen whether successors fare better.
 
         Raises:
             OutputError: workers die one after the other without getting anything done.
