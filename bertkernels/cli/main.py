@@ -17,6 +17,7 @@ VERBS = {
     "finetune": "fine-tune an encoder on single sentences or pairs",
     "distill": "distil an encoder into a smaller one, on a task or on text",
     "theseus": "compress a fine-tuned encoder by progressive module replacing",
+    "analyze": "swap, shuffle, remove, freeze, replace or mask an encoder's blocks, and probe their linearity",
     "predict": "predictions of a fine-tuned model as files, GLUE's as the leaderboard takes them",
     "submission": "check predictions for GLUE's leaderboard and pack them",
 }
