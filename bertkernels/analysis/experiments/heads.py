@@ -15,10 +15,11 @@ from bertkernels.analysis.head_importance import (
     NORM,
     Head,
     all_heads,
-    by_gradient,
-    by_norm,
+    importance_by_gradient,
+    importance_by_norm,
 )
 from bertkernels.analysis.jobs import DIRECT, MEASURED, UNCHANGED, Job, Trial
+from bertkernels.analysis.layers import adapt
 from bertkernels.errors import InputError
 
 MEASURES = (GRADIENT, NORM, LEAVE_ONE_OUT, LEAVE_ONE_IN)
@@ -106,11 +107,12 @@ class Heads(ModelExperiment):
         if job.phase != MEASURED:
             return super().do(job, lines)
         subject = self.subject
+        layered = adapt(subject.model)  # whose weights are adapted by now
         if job.trial.labels["measure"] == NORM:
-            table = by_norm(subject.model)
+            table = importance_by_norm(layered)
         else:
             rows = subject.labelled_batches(subject.train.features, self.options.gradient_batch_size)
-            table = by_gradient(subject.model, rows)
+            table = importance_by_gradient(layered, rows)
         return {"importance": [[None if math.isnan(value) else value for value in row] for row in table.tolist()]}
 
     def _begins(self, first: Sequence[Job], done: set[str]) -> int:
