@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bertkernels.analysis.capture import Place
 from bertkernels.analysis.linear_probe import LinearProbe, choose_ridge, fit_linear
 from bertkernels.analysis.moments import Moments
 from bertkernels.analysis.probe_scores import ProbeScores, Scoring
-from bertkernels.analysis.token_pairs import Place, TokenPairs, token_pairs
+from bertkernels.analysis.token_pairs import TokenPairs, token_pairs
 from bertkernels.analysis.window_probe import windows
 from bertkernels.errors import InputError
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from bertkernels.analysis.capture import Place
     from bertkernels.analysis.layers import LayeredModel
-
-Place = tuple[int, str]  # block, site
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from bertkernels.analysis.token_pairs import Place, token_pairs
+from bertkernels.analysis.capture import Place
+from bertkernels.analysis.token_pairs import token_pairs
 from bertkernels.analysis.track_shards import FORMATS, WRITERS, TrackedRows, read_shard
 from bertkernels.data.prepared.folder import STAGING, write_json
 from bertkernels.errors import InputError

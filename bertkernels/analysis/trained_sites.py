@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bertkernels.analysis.capture import Place
 from bertkernels.analysis.probe_scores import ProbeScores
-from bertkernels.analysis.token_pairs import Place, token_pairs
+from bertkernels.analysis.token_pairs import token_pairs
 from bertkernels.analysis.trained_probe import TrainedProbe
 from bertkernels.errors import InputError
 

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bertkernels.analysis.capture import Place
 from bertkernels.analysis.experiments.block_ranges import read_range
 from bertkernels.analysis.experiments.on_model import ModelExperiment
 from bertkernels.analysis.experiments.sites import chosen_sites
 from bertkernels.analysis.jobs import MEASURED, Job, Trial
 from bertkernels.analysis.probe_scores import ProbeScores
 from bertkernels.analysis.site_linearity import site_linearity
-from bertkernels.analysis.token_pairs import Place, token_pairs
+from bertkernels.analysis.token_pairs import token_pairs
 from bertkernels.analysis.trained_probe import KINDS, LOSSES, TrainedProbe
 from bertkernels.errors import InputError
 
