@@ -28,7 +28,8 @@ from bertkernels.search.partition_sampler import SpacePartition
 from bertkernels.search.process_identity import this_process
 from bertkernels.search.space import Sampler
 from bertkernels.search.study import JOURNAL, Parameters, SearchStudy, delete_study, open_search_folder, open_storage
-from bertkernels.training.distill import check_distillation, check_models
+from bertkernels.training.distill import check_distillation
+from bertkernels.training.distillation.roles import check_models
 from bertkernels.training.distillation.teacher import load_encoder, model_folder
 from bertkernels.training.distillation.teacher_logits import rows_digest
 from bertkernels.training.finetune import TaskData, encode_task, read_task

@@ -9,11 +9,11 @@ from transformers.utils import find_labels
 from bertkernels.training.distillation.collators import TeacherColumns
 from bertkernels.training.distillation.model import TEACHER_PREFIX, DistillationModel, DistillationOutput
 from bertkernels.training.distillation.prediction_loss import OUTPUTS
+from bertkernels.training.distillation.projection import PROJECTION_FILE
 from bertkernels.training.finetuning_trainer import FinetuningTrainer
 from bertkernels.training.pretraining_trainer import PretrainingTrainer
 from bertkernels.training.resumable_trainer import ResumableTrainer
 
-PROJECTION_FILE = "distillation_projection.safetensors"
 _LOSSES = [name for name in DistillationOutput.__dataclass_fields__ if name != "loss"]
 
 
