@@ -33,6 +33,7 @@ from bertkernels.training.finetune import (
     trainer_arguments,
 )
 from bertkernels.training.finetuning_model import check_length, encoder_folder
+from bertkernels.training.multi_task.run import distill_tasks
 from bertkernels.training.output_folder import check_output_folder, clear_output_folder
 from bertkernels.training.pretraining_trainer import PretrainingSet
 from bertkernels.training.results_file import write_json
@@ -46,11 +47,12 @@ def distill(
 ) -> FinetuneResult:
     """Distils, evaluates the student and saves it.
 
-    On a task what is written into `run.output_dir` is what fine-tuning writes. On text (`arguments.prepared_dir`) it is
-    the student's encoder, which fine-tuning and distillation on a task start from, and its losses on held-out text. The
-    projection stands beside the student in `distillation_projection.safetensors`; a run that starts from this folder
-    goes on with it. Raises InputError for bad flags, files, labels, and for models that can't be compared, before any
-    training.
+    On a task what is written into `run.output_dir` is what fine-tuning writes; on several at once
+    (`arguments.multi_task`) each task's model is in a folder of its name inside. On text (`arguments.prepared_dir`) it
+    is the student's encoder, which fine-tuning and distillation on a task start from, and its losses on held-out text.
+    The projection stands beside the student in `distillation_projection.safetensors`; a run that starts from this
+    folder goes on with it. Raises InputError for bad flags, files, labels, and for models that can't be compared,
+    before any training.
     """
     check_distillation(arguments, run)
     checkpoint = check_output_folder(run)
@@ -58,6 +60,8 @@ def distill(
         with run.main_process_first(desc="fetching the student"):
             arguments = replace(arguments, model_name_or_path=model_folder(arguments.model_name_or_path, _STUDENT))
     on = _distill_task if arguments.prepared_dir is None else _distill_text
+    if arguments.multi_task:
+        on = distill_tasks
     return on(arguments, run, checkpoint, callbacks)
 
 
@@ -127,7 +131,11 @@ def _distill_text(
 def check_distillation(arguments: DistillArguments, run: FinetuneRunArguments) -> None:
     """Raises InputError for flags that don't go together or are out of range."""
     if arguments.teacher_model_name_or_path is None:
-        raise InputError(f"{TEACHER_FLAG} is missing")
+        settings = arguments.loss_settings()
+        if not arguments.multi_task or settings.compares_states or settings.logits_weight:
+            raise InputError(f"{TEACHER_FLAG} is missing")
+        if arguments.model_name_or_path is None:
+            raise InputError(f"without {TEACHER_FLAG} the student must be that of {_STUDENT}")
     fresh = [name for name in ("preset", *SIZE_FIELDS) if getattr(arguments, name) is not None]
     if (arguments.model_name_or_path is None) == (not fresh):
         raise InputError("the student is either that of --model_name_or_path or one that --preset or --plan describe")
@@ -150,7 +158,7 @@ def check_distillation(arguments: DistillArguments, run: FinetuneRunArguments) -
                 raise InputError(f"--{name}: no loss trains the head, --logits_weight and --label_weight are 0")
     if arguments.prepared_dir is not None:
         of_tasks = ("task_name", "glue_dir", "squad_dir", "tagging_dir", "train_file", "dataset_name", "text_source")
-        of_tasks += ("teacher_logits", "label_weight", "best_on_dev", "early_stopping_patience")
+        of_tasks += ("teacher_logits", "label_weight", "best_on_dev", "early_stopping_patience", "multi_task")
         for name in of_tasks:
             if getattr(arguments, name):
                 raise InputError(f"--{name} is for tasks: text, --prepared_dir, has no labels")

@@ -14,7 +14,8 @@ from bertkernels.training.distillation.teacher import load_encoder, load_with_he
 from bertkernels.training.distillation.teacher_logits import with_teacher_logits
 from bertkernels.training.finetune import TaskData, encode_task, read_task
 from bertkernels.training.finetuned_folder import finetuned_folder
-from bertkernels.training.finetuning_model import check_length
+from bertkernels.training.finetuning_model import check_length, encoder_folder
+from bertkernels.training.tasks.task import FinetuningTask
 from bertkernels.training.training_arguments import FinetuneRunArguments
 
 TEACHER_FLAG = "--teacher_model_name_or_path"
@@ -32,6 +33,8 @@ class LearnedTask:
 def learned_task(arguments: DistillArguments, run: FinetuneRunArguments) -> LearnedTask:
     """The task of the flags. Raises InputError for bad flags, files, labels, and for models that can't be compared."""
     task = read_task(arguments, run)
+    if arguments.teacher_model_name_or_path is None:
+        return _without_teacher(task, arguments, run)
     with run.main_process_first(desc="fetching the teacher"):
         folder = finetuned_folder(arguments.teacher_model_name_or_path, arguments.task_name)
         folder = model_folder(folder, TEACHER_FLAG)
@@ -76,4 +79,13 @@ def learned_task(arguments: DistillArguments, run: FinetuneRunArguments) -> Lear
                 not run.disable_tqdm,
             )
         data = replace(data, train=replace(data.train, features=features))
+    return LearnedTask(data, model, comparison)
+
+
+def _without_teacher(task: FinetuningTask, arguments: DistillArguments, run: FinetuneRunArguments) -> LearnedTask:
+    data = encode_task(task, arguments, run, encoder_folder(arguments.model_name_or_path))
+    set_seed(run.seed)
+    student = student_model(arguments, data.tokenizer, None, task.auto_model, task.configure)
+    model, comparison = distillation_model(arguments, Roles(student, None, ()), data.tokenizer)
+    check_length(student, data.length)
     return LearnedTask(data, model, comparison)

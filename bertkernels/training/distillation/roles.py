@@ -26,7 +26,7 @@ class Roles:
     """Who learns from whom, before they are one model."""
 
     student: PreTrainedModel
-    teacher: PreTrainedModel
+    teacher: PreTrainedModel | None  # None: labels alone teach
     blocks: tuple[int | None, ...]
 
 
@@ -91,12 +91,16 @@ def distillation_model(
     student, teacher, settings = roles.student, roles.teacher, arguments.loss_settings()
     rows = model_vocab_size(tokenizer)
     for name, model in (("student", student), ("teacher", teacher)):
+        if model is None:
+            continue
         if model.config.vocab_size < rows:
             raise InputError(
                 f"the {name} has {model.config.vocab_size:,} word embeddings, the tokenizer {rows:,} tokens"
             )
         if arguments.losses_at_padding:
             encoder_of(model).config.padding = model.config.padding = "reference"
+    if teacher is None:
+        return DistillationModel(student, None, Comparison(), settings), Comparison()
     comparison = compare(encoder_of(student), encoder_of(teacher), roles.blocks, settings)
     projection = _projection(arguments, student, teacher, comparison)
     teacher = teacher.to(DTYPES[arguments.teacher_dtype])
@@ -143,9 +147,12 @@ def describe_roles(arguments: DistillArguments, model: DistillationModel, compar
         losses.append("logits")
     if settings.label_weight:
         losses.append("labels")
-    teacher = model.teacher.config
+    teacher = "none"
+    if model.teachers:
+        sizes = model.teacher.config
+        teacher = f"{sizes.plan}, {sizes.hidden_size} wide ({arguments.teacher_model_name_or_path})"
     return {
-        "teacher": f"{teacher.plan}, {teacher.hidden_size} wide ({arguments.teacher_model_name_or_path})",
+        "teacher": teacher,
         "student": f"{config.plan}, {config.hidden_size} wide",
         "parameters": size,
         "losses": "; ".join(losses),
