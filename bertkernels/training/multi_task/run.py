@@ -49,6 +49,8 @@ def distill_tasks(
         run.metric_for_best_model = f"eval_{AVERAGE}"
     if arguments.early_stopping_patience is not None:
         callbacks.append(early_stopping(run, arguments.early_stopping_patience))
+    if run.ddp_find_unused_parameters is None:
+        run.ddp_find_unused_parameters = True  # a step has no gradients for the heads of other tasks
     if checkpoint is None:
         clear_output_folder(run)
     trainer = MultiTaskTrainer(model=model, args=run, tasks=tasks, callbacks=callbacks)
