@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = (
     "Distils an encoder (--teacher_model_name_or_path) into a student, on a task of fine-tuning or on text that was "
-    "prepared (--prepared_dir). Options may also stand in a file. Several tasks of GLUE, several seeds and the phases "
-    "of a recipe make several runs, each in a folder of its own."
+    "prepared (--prepared_dir). Options may also stand in a file. Several tasks of GLUE (but with --multi_task), "
+    "several seeds and the phases of a recipe make several runs, each in a folder of its own."
 )
 
 
@@ -35,7 +35,9 @@ def run(argv: list[str]) -> int:
     if asked.list_recipes:
         print(list_recipes(RECIPES))
         return 0
-    tasks = task_names(arguments.task_name, TRAINED) if arguments.task_name else [None]
+    tasks = [arguments.task_name]
+    if arguments.task_name and not arguments.multi_task:
+        tasks = task_names(arguments.task_name, TRAINED)
     seeds = chosen_seeds(asked, training.seed)
     phases = {task: recipe_phases(asked, replace(arguments, task_name=task)) for task in tasks}
     folder, first = Path(training.output_dir), training.process_index == 0
@@ -46,7 +48,7 @@ def run(argv: list[str]) -> int:
             print(f"Distilled model: {result.output_dir}")
         return 0
     check_series(training)
-    if arguments.glue_dir and tasks != [None]:
+    if arguments.glue_dir and tasks != [None] and not arguments.multi_task:
         check_glue_folders(arguments.glue_dir, tasks)
 
     def distill_task(task: str | None, place: Path) -> dict[str, object]:

@@ -29,7 +29,8 @@ class FfnSearchArguments:
         default=None,
         metadata={
             "help": 'Folder of an encoder such as "6*(attention expression_ffn[stack=4])" that candidates are cut out '
-            "of; for stage 3 with the task's head, trained with --sample_shapes."
+            "of; for stage 3 with the task's head, trained with --sample_shapes (with --multi_task: a folder of "
+            "several tasks, which candidates are evaluated on by the mean)."
         },
     )
     genotype: str | None = field(

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path as File
 
@@ -88,13 +88,27 @@ class TrainedFitness:
 
 
 class SharedFitness:
-    """Evaluates candidates with the weights that the supernet has, head included; nothing is trained."""
+    """Evaluates candidates with the weights that the supernet has, head included; nothing is trained.
 
-    def __init__(self, model: PreTrainedModel, data: TaskData, run: FinetuneRunArguments) -> None:
-        self._model, self._data = model, data
-        self._trainer = FinetuningTrainer(**trainer_arguments(model, _quiet(run), data))
-        for callback in (PrinterCallback, TrainLog):
-            self._trainer.remove_callback(callback)
+    On several tasks the fitness is the mean of theirs, and what is measured has their names.
+
+    Args:
+        models: the supernet with each task's head, by the task's name; all have one encoder.
+        tasks: their rows, by the same names.
+    """
+
+    def __init__(
+        self, models: Mapping[str, PreTrainedModel], tasks: Mapping[str, TaskData], run: FinetuneRunArguments
+    ) -> None:
+        self._model = next(iter(models.values()))
+        self._tasks = dict(tasks)
+        self._trainers = {
+            name: FinetuningTrainer(**trainer_arguments(model, _quiet(run), tasks[name]))
+            for name, model in models.items()
+        }
+        for trainer in self._trainers.values():
+            for callback in (PrinterCallback, TrainLog):
+                trainer.remove_callback(callback)
 
     def __call__(self, path: Path) -> tuple[float, dict[str, float]]:
         """Raises FailedEvaluation for a genotype that cannot be computed."""
@@ -102,9 +116,13 @@ class SharedFitness:
             choose_genotype(self._model, parse_genotype(path))
         except InputError as error:
             raise FailedEvaluation(f"cannot be computed: {error}") from error
-        evaluated = self._trainer.evaluate()
-        self._trainer.state.log_history.clear()
-        return main_score(evaluated, self._data.evaluation, self._data.task.metric), _measured(evaluated)
+        scores, measured = [], {}
+        for name, trainer in self._trainers.items():
+            evaluated, data = trainer.evaluate(), self._tasks[name]
+            trainer.state.log_history.clear()
+            scores.append(main_score(evaluated, data.evaluation, data.task.metric))
+            measured |= {f"{name}_{key}" if name else key: value for key, value in _measured(evaluated).items()}
+        return sum(scores) / len(scores), measured
 
 
 def _student(supernet: PreTrainedModel, path: Path) -> PreTrainedModel:

@@ -23,7 +23,8 @@ def search_ffn(flags: Flags) -> dict:
 
     Into the output folder: the study's journal, unless it has another storage; `evaluations.jsonl` and `.csv`, plots,
     `report.md` and `report.json`, `hall_of_fame.json`; `genotype.json`, the found one; `found`, its model with
-    inherited weights. Raises InputError as `FfnSearch`, OutputError where workers keep dying.
+    inherited weights, of several tasks a folder for each inside. Raises InputError as `FfnSearch`, OutputError where
+    workers keep dying.
     """
     asked, _, run = flags([])
     search = FfnSearch(flags, anew=run.overwrite_output_dir, check_teacher=asked.stage != SHAPES)
@@ -33,9 +34,10 @@ def search_ffn(flags: Flags) -> dict:
     )
     report = write_ffn_report(search)
     if report["found"]:
-        found = inherited_student(search.model(), parse_genotype(report["found"]["genotype"]))
-        found.save_pretrained(folder / FOUND)
-        search.data.tokenizer.save_pretrained(folder / FOUND)
+        for name, model in search.models().items():
+            found = inherited_student(model, parse_genotype(report["found"]["genotype"]))
+            found.save_pretrained(folder / FOUND / name)
+            search.data.tokenizer.save_pretrained(folder / FOUND / name)
     if not any(evaluation.state == RUNNING for evaluation in search.study.evaluations()):
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)  # of workers that were killed
     return report

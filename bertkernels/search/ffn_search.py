@@ -28,12 +28,16 @@ from bertkernels.search.partition_sampler import SpacePartition
 from bertkernels.search.process_identity import this_process
 from bertkernels.search.space import Sampler
 from bertkernels.search.study import JOURNAL, Parameters, SearchStudy, delete_study, open_search_folder, open_storage
-from bertkernels.training.distill import check_distillation, check_models
+from bertkernels.training.distill import check_distillation
+from bertkernels.training.distillation.roles import check_models
 from bertkernels.training.distillation.teacher import load_encoder, model_folder
 from bertkernels.training.distillation.teacher_logits import rows_digest
 from bertkernels.training.finetune import TaskData, encode_task, read_task
 from bertkernels.training.finetuned_folder import finetuned_folder
 from bertkernels.training.finetuning_model import finetuned_model
+from bertkernels.training.multi_task.model import check_same_encoder, share_encoder
+from bertkernels.training.multi_task.run import chosen_tasks
+from bertkernels.training.multi_task.trainer import AVERAGE, named_splits
 
 SCRATCH, LOG = "scratch", "candidates.log"
 _NOT_COMPARED = {
@@ -67,7 +71,8 @@ class FfnSearch:
         self.prepared = (
             None if self.distillation.prepared_dir is None else open_prepared(self.distillation.prepared_dir)
         )
-        self.supernet = load_encoder(self.arguments.supernet, "--supernet")
+        self.supernets = self._supernets()
+        self.supernet = load_encoder(next(iter(self.supernets.values())), "--supernet")
         genotype = None if self.arguments.genotype is None else read_genotype(self.arguments.genotype)
         self.space = FfnSpace(
             self.supernet.config,
@@ -77,8 +82,9 @@ class FfnSearch:
             self.distillation.max_parameters,
             self.distillation.counted_projection,
         )
-        self.data = self._read_data()
-        self.metric = self.data.task.metric
+        self.tasks = {name: self._read_data(name, folder) for name, folder in self.supernets.items()}
+        self.data = next(iter(self.tasks.values()))
+        self.metric = AVERAGE if self.distillation.multi_task else self.data.task.metric
         if check_teacher:
             teacher = load_encoder(self.teacher_folder(), "--teacher_model_name_or_path")
             check_models(self.distillation, inherited_student(self.supernet, parse_genotype(self.example)), teacher)
@@ -94,14 +100,15 @@ class FfnSearch:
         """A candidate."""
         return self.space.starts[0] if self.space.starts else self.space.random(np.random.default_rng(self.run.seed))
 
-    def model(self) -> PreTrainedModel:
-        """What the found model is cut out of: the supernet, in stage 3 with its head."""
-        return self._model_with_head() if self.arguments.stage == SHAPES else self.supernet
+    def models(self) -> dict[str, PreTrainedModel]:
+        """What the found model is cut out of: the supernet, in stage 3 with its head; of several tasks with each one's,
+        by name, else under an empty one."""
+        return self._models_with_heads() if self.arguments.stage == SHAPES else {"": self.supernet}
 
     def fitness(self) -> TrainedFitness | SharedFitness:
         """What a worker measures candidates with."""
         if self.arguments.stage == SHAPES:
-            return SharedFitness(self._model_with_head(), self.data, self.run)
+            return SharedFitness(self._models_with_heads(), self.tasks, self.run)
         process, folder = this_process(), File(self.run.output_dir)
         place = folder / SCRATCH / f"{process['machine'].split()[0]}-{process['pid']}"
         return TrainedFitness(self.supernet, self.data.tokenizer, self.flags, place, folder / LOG)
@@ -109,36 +116,52 @@ class FfnSearch:
     def _plan(self, path: Path) -> str:
         return student_config(self.supernet.config, parse_genotype(path)).plan
 
+    def _supernets(self) -> dict[str, str]:
+        """The supernet's folder; of several tasks each one's, by name, else under an empty one."""
+        if not self.distillation.multi_task:
+            return {"": self.arguments.supernet}
+        return {name: finetuned_folder(self.arguments.supernet, name) for name in chosen_tasks(self.distillation)}
+
     def _check_distillation(self) -> None:
         if self.arguments.stage == SHAPES:
             if self.distillation.teacher_model_name_or_path is not None:
                 raise InputError("--teacher_model_name_or_path is of stages 1 and 2: stage 3 trains nothing")
             return
+        if self.distillation.multi_task:
+            raise InputError("--multi_task is of stage 3: candidates of stages 1 and 2 train on one task")
         asked = replace(self.distillation, model_name_or_path=self.arguments.supernet, prepared_dir=None)
         check_distillation(asked, self.run)
         if self.distillation.sample_shapes:
             raise InputError("--sample_shapes is for training a supernet: candidates are no supernets")
 
-    def _read_data(self) -> TaskData:
-        task = read_task(self.distillation, self.run)
+    def _read_data(self, name: str, supernet: str) -> TaskData:
+        """The rows of one of several tasks by its name, with an empty one of the only task."""
+        flags = replace(self.distillation, task_name=name) if name else self.distillation
+        task = read_task(flags, self.run)
         if task.train is None or not (task.evaluation or self.distillation.held_out_samples):
             raise InputError(
                 f"{task.name} has no rows with labels to evaluate on: add --held_out_samples or --validation_file"
             )
-        source = self.arguments.supernet
+        source = supernet
         if self.arguments.stage == SHAPES:
             task.adopt(finetuned_model(task.auto_model, source).config)
         else:
             source = self.teacher_folder()
-        return encode_task(task, self.distillation, self.run, source)
+        return encode_task(task, flags, self.run, source)
 
     def teacher_folder(self) -> str:
         """The task's teacher."""
         name = finetuned_folder(self.distillation.teacher_model_name_or_path, self.distillation.task_name)
         return model_folder(name, "--teacher_model_name_or_path")
 
-    def _model_with_head(self) -> PreTrainedModel:
-        return finetuned_model(self.data.task.auto_model, self.arguments.supernet)
+    def _models_with_heads(self) -> dict[str, PreTrainedModel]:
+        """The supernet with each task's head: one encoder."""
+        models = {
+            name: finetuned_model(self.tasks[name].task.auto_model, folder) for name, folder in self.supernets.items()
+        }
+        check_same_encoder(models, self.arguments.supernet)
+        share_encoder(models)
+        return models
 
     def _sampler(self) -> tuple[Sampler, int]:
         """The sampler, and how many candidates it proposes before it looks at results again."""
@@ -165,6 +188,7 @@ class FfnSearch:
     def _settings(self) -> dict:
         """What makes evaluations comparable and the search one, as plain data."""
         arguments, distillation = self.arguments, self.distillation
+        weights = [_weights(folder) for folder in self.supernets.values()]
         sampler: dict = {"name": arguments.sampler}
         if arguments.sampler == GENETIC:
             sampler |= asdict(arguments.genetics)
@@ -173,7 +197,7 @@ class FfnSearch:
         settings = {
             "space": arguments.space,
             "stage": arguments.stage,
-            "supernet": _weights(arguments.supernet),
+            "supernet": weights[0] if len(weights) == 1 else fingerprint(weights),
             "genotype": None if self.space.given is None else list(self.space.given),
             "budget": {
                 "min_parameters": distillation.min_parameters,
@@ -181,9 +205,13 @@ class FfnSearch:
                 "counted_projection": distillation.counted_projection,
             },
             "sampler": sampler,
-            "task": self.data.task.name,
+            "task": ", ".join(data.task.name for data in self.tasks.values()),
             "fitness": self.metric,
-            "rows": {name: rows_digest(split.features) for name, split in self.data.evaluation.items()},
+            "rows": {
+                split: rows_digest(rows.features)
+                for name, data in self.tasks.items()
+                for split, rows in (named_splits(name, data) if name else data.evaluation).items()
+            },
             "seed": self.run.seed,
         }
         if arguments.stage == SHAPES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerState
 
 from bertkernels.errors import InputError
+from bertkernels.training.multi_task.batches import TaskBatches
 from bertkernels.training.sampler import EpochSampler, LengthGroupedSampler, TokenBudgetBatches
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class DataOrder(TrainerCallback):
         """`with_epoch`: whether the training set's keys are (epoch, index)."""
         self._args, self._with_epoch = args, with_epoch
         self._seed = args.seed if args.data_seed is None else args.data_seed
-        self._sampler: EpochSampler | TokenBudgetBatches | None = None
+        self._sampler: EpochSampler | TokenBudgetBatches | TaskBatches | None = None
 
     def sampler(self, size: int, lengths: Callable[[], np.ndarray]) -> EpochSampler | None:
         """The order of `size` examples, of which the processes take batches in turns.
@@ -66,6 +67,25 @@ class DataOrder(TrainerCallback):
             )
         except ValueError as error:
             raise InputError(f"--tokens_per_batch {args.tokens_per_batch}: {error}") from error
+        return self._loader(dataset, collator, device)
+
+    def task_batches(
+        self, dataset: Dataset, sizes: Sequence[int], collator: Callable, device: torch.device
+    ) -> DataLoader:
+        """This process's share of batches of one task each, of tasks with so many rows; see `TaskBatches`."""
+        args = self._args
+        self._sampler = TaskBatches(
+            sizes,
+            args.train_batch_size * args.world_size,
+            self._seed,
+            args.dataloader_drop_last,
+            args.process_index,
+            args.world_size,
+        )
+        return self._loader(dataset, collator, device)
+
+    def _loader(self, dataset: Dataset, collator: Callable, device: torch.device) -> DataLoader:
+        args = self._args
         return DataLoaderShard(  # what accelerate makes of a loader, without its own sharding
             dataset,
             batch_sampler=self._sampler,

@@ -52,6 +52,14 @@ class DistillArguments(EncoderSizeArguments, FinetuneArguments):
             "if it is of another teacher or other rows. For runs whose losses ask nothing else of the teacher."
         },
     )
+    multi_task: bool = field(
+        default=False,
+        metadata={
+            "help": "The tasks of --task_name, several of GLUE's, at once: one encoder with a head for each. Their "
+            "teachers are in folders of their names in --teacher_model_name_or_path, which may be left out where "
+            "labels alone teach."
+        },
+    )
     prepared_dir: str | None = field(
         default=None,
         metadata={"help": "Distil on text in place of a task: examples that `bertkernels prepare` wrote. No masks."},

@@ -166,10 +166,13 @@ def check_finetuning(arguments: FinetuneArguments) -> None:
 
 def check_counts(arguments: FinetuneArguments) -> None:
     """Raises InputError for numbers of rows or processes below 1."""
-    for name in ("max_train_samples", "max_eval_samples", "held_out_samples", "preprocessing_num_workers"):
+    for name in ("max_train_samples", "max_eval_samples", "preprocessing_num_workers"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, not {value}")
+    held_out = arguments.held_out_samples
+    if held_out is not None and not (0 < held_out < 1 or (held_out >= 1 and held_out == int(held_out))):
+        raise InputError(f"--held_out_samples must be a number of rows from 1, or a share below 1, not {held_out:g}")
 
 
 def task_tokenizer(arguments: FinetuneArguments, source: str | None) -> PreTrainedTokenizerBase:
@@ -193,11 +196,12 @@ def encode_split(
     return Split(rows, task.encode(rows, tokenizer, max_length, training))
 
 
-def _hold_out(task: FinetuningTask, count: int) -> tuple[object, object]:
-    """The training rows but the last `count`, and those."""
+def _hold_out(task: FinetuningTask, samples: float) -> tuple[object, object]:
+    """The training rows but the last `samples` (below 1: of all, at least one), and those."""
     rows = len(task.train)
+    count = max(1, round(samples * rows)) if samples < 1 else int(samples)
     if count >= rows:
-        raise InputError(f"--held_out_samples {count} leaves nothing to train on: there are {rows:,} training rows")
+        raise InputError(f"--held_out_samples {samples:g} leaves nothing to train on: there are {rows:,} training rows")
     return task.part(task.train, 0, rows - count), task.part(task.train, rows - count, rows)
 
 

@@ -69,11 +69,11 @@ class FinetuneArguments(TaskArguments):
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many rows."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first so many rows."})
-    held_out_samples: int | None = field(
+    held_out_samples: float | None = field(
         default=None,
         metadata={
-            "help": "Evaluate on the last so many training rows, which are not trained on, in place of the evaluation "
-            "rows: to choose by."
+            "help": "Evaluate on the last so many training rows (below 1: that share of them), which are not trained "
+            "on, in place of the evaluation rows: to choose by."
         },
     )
     preprocessing_num_workers: int | None = field(

@@ -34,3 +34,9 @@ def finetuned_folder(name_or_path: str, task: str | None) -> str:
             return finetuned_folder(str(inner), None)
     known = ", ".join(sorted(path.name for path in folder.iterdir() if path.name in TASKS))
     raise InputError(f"{folder} holds no fine-tuned model" + (f" of {task}, only of {known}" if known and task else ""))
+
+
+def holds_tasks(folder: str | Path) -> bool:
+    """Whether a folder holds a model for each of several tasks of GLUE, and none of its own."""
+    folder = Path(folder)
+    return not (folder / "config.json").is_file() and any((folder / name / "config.json").is_file() for name in TASKS)

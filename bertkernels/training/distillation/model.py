@@ -35,7 +35,7 @@ class DistillationModel(PreTrainedModel):
     The teacher is no part of it: it is neither trained nor saved, and always runs without dropout.
 
     Args:
-        student, teacher: encoders of this package, with the task's head or bare.
+        student, teacher: encoders of this package, with the task's head or bare; None: labels alone teach.
         comparison: what is compared.
         settings: weights and what is counted.
         projection: what the student's hidden states go through first; None: nothing.
@@ -55,12 +55,17 @@ class DistillationModel(PreTrainedModel):
         super().__init__(student.config)
         self.post_init()  # before there are weights, which it would draw anew
         self.student, self.projection = student, projection
-        self._teacher = (teacher.requires_grad_(False).eval(),)  # out of sight of torch
+        self.teachers = () if teacher is None else (teacher.requires_grad_(False).eval(),)  # out of sight of torch
         self._comparison, self._settings = comparison, settings
 
     @property
     def teacher(self) -> PreTrainedModel:
-        return self._teacher[0]
+        return self.teachers[0]
+
+    @property
+    def students(self) -> dict[str, PreTrainedModel]:
+        """What is saved, by the folder in the run's that it goes to."""
+        return {"": self.student}
 
     def forward(self, distil: bool | None = None, **inputs: torch.Tensor) -> ModelOutput:
         """The student's output; in training `DistillationOutput`.

@@ -5,6 +5,7 @@ from torch import nn
 
 SHARED, PER_BLOCK, NONE, AUTO = "shared", "per_block", "none", "auto"
 PROJECTIONS = (AUTO, SHARED, PER_BLOCK, NONE)
+PROJECTION_FILE = "distillation_projection.safetensors"  # beside the student
 
 
 class Projection(nn.Module):

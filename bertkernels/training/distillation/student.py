@@ -23,14 +23,14 @@ _FLAG = "--model_name_or_path"
 def student_model(
     arguments: DistillArguments,
     tokenizer: PreTrainedTokenizerBase,
-    teacher: EncoderConfig,
+    teacher: EncoderConfig | None,
     auto_model: type,
     configure: Callable[[PreTrainedConfig], None],
 ) -> PreTrainedModel:
     """The student with a head, as the flags describe it.
 
     Args:
-        teacher: whose sizes a student without others has.
+        teacher: whose sizes a student without others has; None where the flags name one with weights.
         auto_model, configure: as `pretrained_model` takes them.
 
     Raises:

@@ -9,11 +9,11 @@ from transformers.utils import find_labels
 from bertkernels.training.distillation.collators import TeacherColumns
 from bertkernels.training.distillation.model import TEACHER_PREFIX, DistillationModel, DistillationOutput
 from bertkernels.training.distillation.prediction_loss import OUTPUTS
+from bertkernels.training.distillation.projection import PROJECTION_FILE
 from bertkernels.training.finetuning_trainer import FinetuningTrainer
 from bertkernels.training.pretraining_trainer import PretrainingTrainer
 from bertkernels.training.resumable_trainer import ResumableTrainer
 
-PROJECTION_FILE = "distillation_projection.safetensors"
 _LOSSES = [name for name in DistillationOutput.__dataclass_fields__ if name != "loss"]
 
 
@@ -27,22 +27,25 @@ class _Distilling(ResumableTrainer):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.model.teacher.to(self.args.device)
+        for teacher in self.model.teachers:
+            teacher.to(self.args.device)
         self._speed.measured = True  # the operations of student and teacher together say nothing of either
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if output_dir is not None:
             return super().save_model(output_dir, _internal_call)
         if self.args.should_save:
-            folder, model = Path(self.args.output_dir), self.accelerator.unwrap_model(self.model)
-            model.student.save_pretrained(folder)
-            self.processing_class.save_pretrained(folder)
-            (folder / PROJECTION_FILE).unlink(missing_ok=True)
-            if model.projection is not None:
-                save_file(
-                    {name: x.contiguous() for name, x in model.projection.state_dict().items()},
-                    folder / PROJECTION_FILE,
-                )
+            model = self.accelerator.unwrap_model(self.model)
+            for name, student in model.students.items():
+                folder = Path(self.args.output_dir, name)
+                student.save_pretrained(folder)
+                self.processing_class.save_pretrained(folder)
+                (folder / PROJECTION_FILE).unlink(missing_ok=True)
+                if model.projection is not None:
+                    save_file(
+                        {name: x.contiguous() for name, x in model.projection.state_dict().items()},
+                        folder / PROJECTION_FILE,
+                    )
 
     def _add(self, outputs: DistillationOutput, weight: float | torch.Tensor = 1.0) -> None:
         found = {name: outputs[name] * weight for name in _LOSSES if name in outputs}

@@ -83,6 +83,8 @@ def _differences(recipe: DistillationRecipe, arguments: DistillArguments) -> Val
         if recipe.text is None:
             raise InputError(f"--recipe {recipe.name} has no values for text: it is for tasks")
         return {}
+    if arguments.multi_task:  # what is for one task is not for all of them
+        return {}
     task = arguments.task_name
     if task is None or task in recipe.tasks:
         return recipe.tasks.get(task, {})

@@ -56,6 +56,28 @@ def rows(tmp_path):
 
 
 @pytest.fixture
+def glue(tmp_path):
+    """A folder of GLUE with three tasks, of classes and of numbers, of different sizes."""
+    generator, folder = random.Random(0), tmp_path / "glue"
+
+    def write(name, header, count, row):
+        for split, rows in (("train", count), ("dev", 12)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            lines = [header, *(row([*generator.choices(WORDS, k=6)]) for _ in range(rows))]
+            (folder / name / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+
+    write("SST-2", "sentence\tlabel", 40, lambda words: f"{' '.join(words)}\t{int('good' in words)}")
+    write(
+        "RTE",
+        "sentence1\tsentence2\tlabel",
+        20,
+        lambda words: f"{' '.join(words[:3])}\t{words[3]}\t{'' if words[3] in words[:3] else 'not_'}entailment",
+    )
+    write("STS-B", "sentence1\tsentence2\tscore", 12, lambda words: f"{words[0]}\t{words[1]}\t{len(set(words[:5]))}")
+    return str(folder)
+
+
+@pytest.fixture
 def run_arguments(tmp_path):
     def make(name="out", **changes):
         settings = {

@@ -68,11 +68,13 @@ def test_budgets_and_students_that_are_no_supernets(supernet_run):
         supernet_run(plan="2*(attention ffn)")
 
 
-def test_held_out_rows(arguments, run_arguments):
+def test_held_out_rows(arguments, run_arguments, capsys):
     """The last training rows are evaluated in place of the others, and not trained on."""
+    distill(arguments(held_out_samples=0.25), run_arguments("share"))
+    assert "train 36, held_out 12" in capsys.readouterr().out
     result = distill(arguments(held_out_samples=8), run_arguments())
     assert result.metrics["train_samples_per_second"] > 0 and result.main_score is not None
     with pytest.raises(InputError, match="--held_out_samples 48 leaves nothing to train on: there are 48"):
         distill(arguments(held_out_samples=48), run_arguments("other"))
-    with pytest.raises(InputError, match="--held_out_samples must be at least 1, not 0"):
+    with pytest.raises(InputError, match="--held_out_samples must be a number of rows from 1, or a share below 1"):
         distill(arguments(held_out_samples=0), run_arguments("other"))

@@ -1,0 +1,1 @@
+"""Several tasks at once: one encoder with a head for each."""
