@@ -22,6 +22,7 @@ from bertkernels.models.presets import preset
 BASE = "bert-base"
 # 6 × 768 is also DistilBERT's size
 PRESETS = (
+    BASE,
     "tinybert-6",
     "efficientbert-tinybert6",
     "efficientbert-base",
