@@ -94,11 +94,12 @@ def with_fixed(blocks: int, fixed: int, count: int, seed: int) -> list[Order]:
                 generator.shuffle(shuffled)
             yield _placed(identity(blocks), others, shuffled)
 
-    return _different(drawn(), count)
+    return _different(drawn(), min(count, total))
 
 
 def group_shuffles(blocks: int, groups: Sequence[Sequence[int]], count: int, seed: int) -> list[Order]:
-    """Different orders that shuffle each group of positions among themselves, never the order that changes nothing.
+    """Different orders that shuffle each group of positions among themselves, never the order that changes nothing; all
+    of them where there are no more than `count`.
 
     Raises:
         InputError: groups overlap, have positions that are not there, or leave nothing to shuffle.
@@ -125,7 +126,7 @@ def group_shuffles(blocks: int, groups: Sequence[Sequence[int]], count: int, see
             if order != plain:
                 yield order
 
-    return _different(drawn(), count)
+    return _different(drawn(), min(count, total - 1))
 
 
 def repeated(blocks: int, block: int) -> Order:

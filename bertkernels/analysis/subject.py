@@ -57,6 +57,17 @@ _FREE = (
 
 
 @dataclass(frozen=True)
+class _Inputs:
+    """A loader's batches without labels and what else the model is not given."""
+
+    loader: Iterable[Batch]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            yield {name: value for name, value in batch.items() if name in _INPUTS}
+
+
+@dataclass(frozen=True)
 class Score:
     """What a model reaches on the task.
 
@@ -183,10 +194,9 @@ class Subject:
                 found.append(block)
         return found
 
-    def batches(self, features: datasets.Dataset) -> Iterator[Batch]:
-        """The model's arguments for these rows, in their order, without labels."""
-        for batch in self._evaluator.get_test_dataloader(features):
-            yield {name: value for name, value in batch.items() if name in _INPUTS}
+    def batches(self, features: datasets.Dataset) -> Iterable[Batch]:
+        """The model's arguments for these rows, in their order, without labels. Can be gone through again."""
+        return _Inputs(self._evaluator.get_test_dataloader(features))
 
     def collate(self, rows: Sequence[Mapping[str, object]]) -> Batch:
         """The model's arguments for these rows, on the CPU, without labels."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 from bertkernels.errors import InputError
@@ -31,7 +31,7 @@ def finish(arguments: FinetuneArguments, run: FinetuneRunArguments, train: Train
     record, settings = folder / _RECORD, _settings(arguments, run)
     if run.resume_from_checkpoint is not None:
         if record.is_file():
-            return _finished(record, settings)
+            return _finished(record, settings, _defaults(arguments, run))
         if not checkpoints(folder):
             run.resume_from_checkpoint, run.overwrite_output_dir = None, True
     elif record.is_file() and run.overwrite_output_dir and run.process_index == 0:
@@ -51,18 +51,34 @@ def check_resume(run: FinetuneRunArguments) -> None:
         raise InputError("several runs go on with --resume_from_checkpoint alone, not from one checkpoint")
 
 
-def _finished(record: Path, settings: dict) -> dict[str, object]:
+def _finished(record: Path, settings: dict, defaults: dict) -> dict[str, object]:
     found = json.loads(record.read_text(encoding="utf-8"))
+    had = defaults | found["settings"]  # flags that are newer than the run had their defaults
     for name, value in settings.items():
-        if found["settings"].get(name) != value:
+        if had.get(name) != value:
             raise InputError(
-                f"{record.parent} is finished, with --{name} {found['settings'].get(name)} and not {value}: choose "
-                "another --output_dir or replace it with --overwrite_output_dir"
+                f"{record.parent} is finished, with --{name} {had.get(name)} and not {value}: choose another "
+                "--output_dir or replace it with --overwrite_output_dir"
             )
     return found["results"]
 
 
 def _settings(arguments: FinetuneArguments, run: FinetuneRunArguments) -> dict[str, object]:
-    values = {**asdict(arguments), **run.to_dict()}
-    plain = json.loads(json.dumps(values, default=str))
-    return {name: value for name, value in plain.items() if name not in _FREE}
+    values = _plain({**asdict(arguments), **run.to_dict()})
+    return {name: value for name, value in values.items() if name not in _FREE}
+
+
+def _defaults(*arguments: object) -> dict[str, object]:
+    return _plain(
+        {
+            field.name: field.default if field.default_factory is MISSING else field.default_factory()
+            for one in arguments
+            for field in fields(one)
+            if field.default is not MISSING or field.default_factory is not MISSING
+        }
+    )
+
+
+def _plain(values: dict[str, object]) -> dict[str, object]:
+    """As JSON has them."""
+    return json.loads(json.dumps(values, default=str))

@@ -45,6 +45,12 @@ def test_drawn_orders_are_uniform(monkeypatch):
     assert len(first) == 9 and all(150 < count < 250 for count in first.values())
 
 
+def test_all_orders_come_where_more_are_asked_for(monkeypatch):
+    monkeypatch.setattr(orders, "_LISTED", 0)
+    assert len(orders.with_fixed(4, 0, 100, seed=0)) == 9
+    assert len(orders.group_shuffles(6, [(0, 1), (3, 4, 5)], 100, seed=0)) == 11
+
+
 @pytest.mark.parametrize("listed", [0, 50_000])
 def test_groups(listed, monkeypatch):
     monkeypatch.setattr(orders, "_LISTED", listed)

@@ -85,6 +85,20 @@ def test_a_run_that_was_cut_short_goes_on_or_starts_anew(flags, tmp_path):
     assert anew["eval_loss"] == whole["eval_loss"]
 
 
+def test_finished_runs_of_a_version_with_fewer_flags_are_taken(flags, tmp_path):
+    """What a flag's default did not change is as it was; what else it is set to is not."""
+    folder = tmp_path / "runs"
+    finetune_seeds([1], folder, flags)
+    record = folder / "seed-1" / "finished.json"
+    content = json.loads(record.read_text())
+    assert content["settings"].pop("tokens_per_batch") is None
+    record.write_text(json.dumps(content))
+    finetune_seeds([1], folder, lambda *place: flags(*place, resume_from_checkpoint=LAST))
+    changed = {"tokens_per_batch": 64, "resume_from_checkpoint": LAST}
+    with pytest.raises(InputError, match="with --tokens_per_batch None and not 64"):
+        finetune_seeds([1], folder, lambda *place: flags(*place, **changed))
+
+
 def test_finished_runs_with_other_settings_are_not_taken_for_these(flags, tmp_path):
     finetune_seeds([1], tmp_path / "runs", flags)
     changed = {"learning_rate": 1e-3, "resume_from_checkpoint": LAST}

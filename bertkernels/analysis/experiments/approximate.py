@@ -8,10 +8,9 @@ from bertkernels.analysis.experiments.block_ranges import read_range
 from bertkernels.analysis.experiments.on_model import ModelExperiment
 from bertkernels.analysis.experiments.sites import chosen_sites
 from bertkernels.analysis.jobs import MEASURED, Job, Trial
-from bertkernels.analysis.probe_scores import ProbeScores
 from bertkernels.analysis.site_linearity import site_linearity
-from bertkernels.analysis.token_pairs import token_pairs
-from bertkernels.analysis.trained_probe import KINDS, LOSSES, TrainedProbe
+from bertkernels.analysis.trained_probe import KINDS, LOSSES
+from bertkernels.analysis.trained_sites import Batches, trained_sites
 from bertkernels.errors import InputError
 
 
@@ -74,11 +73,9 @@ class Approximate(ModelExperiment):
         """Scores of all probes of a block's sites."""
         layered, block = self.subject.layered, job.trial.labels["block"]
         places = [(block, site) for site in job.trial.labels["probed"]]
-        train = self.subject.train.features
-        held_out = next(iter(self.subject.evaluation.values())).features
-        found = site_linearity(
-            layered, self.subject.batches(train), self.subject.batches(held_out), places, self.options.reach
-        )
+        train = self.subject.batches(self.subject.train.features)
+        held_out = self.subject.batches(next(iter(self.subject.evaluation.values())).features)
+        found = site_linearity(layered, train, held_out, places, self.options.reach)
         sites: dict[str, dict] = {}
         for (_, site), linearity in found.items():
             sites[site] = {"mixes": layered.site(block, site).mixes, "ridge": linearity.token.ridge}
@@ -86,30 +83,21 @@ class Approximate(ModelExperiment):
             if linearity.window is not None:
                 sites[site]["window"] = linearity.window.scores.as_dict()
         for kind in self.options.trained_probes:
-            for (_, site), scores in self._trained(kind, places).items():
-                sites[site][f"trained_{kind}"] = scores.as_dict()
+            for (_, site), scores in self._trained(kind, places, train, held_out).items():
+                sites[site][f"trained_{kind}"] = scores
         return {"sites": sites}
 
-    def _trained(self, kind: str, places: Sequence[Place]) -> dict[Place, ProbeScores]:
-        subject, options = self.subject, self.options
-        probes = {
-            place: TrainedProbe(
-                *subject.layered.site(*place).widths,
-                kind=kind,
-                loss=options.probe_loss,
-                learning_rate=options.probe_learning_rate,
-                seed=options.probe_seed,
-                device=subject.model.device,
-            )
-            for place in places
-        }
-        for _ in range(options.probe_epochs):
-            for pairs in token_pairs(subject.layered, subject.batches(subject.train.features), places):
-                for place, found in pairs.items():
-                    probes[place].step(found.x, found.y)
-        held_out = next(iter(subject.evaluation.values())).features
-        scores = {}
-        for place, probe in probes.items():
-            stream = token_pairs(subject.layered, subject.batches(held_out), [place])
-            scores[place] = probe.score((pairs[place].x, pairs[place].y) for pairs in stream)
-        return scores
+    def _trained(self, kind: str, places: Sequence[Place], train: Batches, held_out: Batches) -> dict[Place, dict]:
+        options = self.options
+        found = trained_sites(
+            self.subject.layered,
+            train,
+            held_out,
+            places,
+            kind,
+            options.probe_loss,
+            options.probe_epochs,
+            options.probe_learning_rate,
+            seed=options.probe_seed,
+        )
+        return {place: site.scores.as_dict() for place, site in found.items()}
