@@ -255,8 +255,10 @@ class Subject:
                 trainer.train()
             return self._score(trainer), said | {"train_steps": trainer.state.global_step}
 
-    @cached_property
+    @property
     def _evaluator(self) -> FinetuningTrainer:
+        """A new one each time: training arguments that are read meanwhile, another experiment's say, reset the state
+        that all of accelerate's share, and with it one that is there."""
         run = copy.copy(self.run)
         run.report_to, run.disable_tqdm = [], True
         return self._trainer(self.model, run, None)

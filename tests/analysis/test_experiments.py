@@ -81,6 +81,7 @@ def test_many_experiments_from_one_file(flags, classifier, task_files, tmp_path,
         "common": {names[place][2:]: names[place + 1] for place in range(0, len(names), 2)},
         "experiments": {
             "swap": {"pairs": ["all"]},
+            "shuffle": {"fixed": ["all"]},  # of the same flags, so of the same model in memory
             "swap-no-skip": {"experiment": "swap", "changes": [cut], "adapt": True, "do_train": True},
             "remove": {"sites": ["mlp"], "blocks": ["single"]},
         },
