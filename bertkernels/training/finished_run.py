@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from bertkernels.errors import InputError
 from bertkernels.training.checkpoints import checkpoints
 from bertkernels.training.finetune import FinetuneResult, finetune
 from bertkernels.training.finetune_arguments import FinetuneArguments
+from bertkernels.training.flag_defaults import flag_defaults, plain
 from bertkernels.training.output_folder import LAST
 from bertkernels.training.results_file import write_json
 from bertkernels.training.training_arguments import FinetuneRunArguments
@@ -31,7 +32,7 @@ def finish(arguments: FinetuneArguments, run: FinetuneRunArguments, train: Train
     record, settings = folder / _RECORD, _settings(arguments, run)
     if run.resume_from_checkpoint is not None:
         if record.is_file():
-            return _finished(record, settings, _defaults(arguments, run))
+            return _finished(record, settings, flag_defaults(arguments, run))
         if not checkpoints(folder):
             run.resume_from_checkpoint, run.overwrite_output_dir = None, True
     elif record.is_file() and run.overwrite_output_dir and run.process_index == 0:
@@ -64,21 +65,5 @@ def _finished(record: Path, settings: dict, defaults: dict) -> dict[str, object]
 
 
 def _settings(arguments: FinetuneArguments, run: FinetuneRunArguments) -> dict[str, object]:
-    values = _plain({**asdict(arguments), **run.to_dict()})
+    values = plain({**asdict(arguments), **run.to_dict()})
     return {name: value for name, value in values.items() if name not in _FREE}
-
-
-def _defaults(*arguments: object) -> dict[str, object]:
-    return _plain(
-        {
-            field.name: field.default if field.default_factory is MISSING else field.default_factory()
-            for one in arguments
-            for field in fields(one)
-            if field.default is not MISSING or field.default_factory is not MISSING
-        }
-    )
-
-
-def _plain(values: dict[str, object]) -> dict[str, object]:
-    """As JSON has them."""
-    return json.loads(json.dumps(values, default=str))

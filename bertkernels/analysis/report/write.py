@@ -15,6 +15,8 @@ from bertkernels.analysis.report.states import track_section
 from bertkernels.analysis.report.tables import markdown_table, write_csv
 from bertkernels.analysis.results import SETTINGS
 from bertkernels.errors import InputError
+from bertkernels.training.flag_defaults import flag_defaults
+from bertkernels.training.training_arguments import FinetuneRunArguments
 
 REPORT, CSV = "report.md", "results.csv"
 _SECTIONS: dict[str, Callable[[Found, Path], list[str]]] = {
@@ -68,5 +70,14 @@ def _markdown(found: Sequence[Found], output: Path) -> list[str]:
             lines += _SECTIONS[one.experiment](one, output)
             lines += ensemble_section(one)
         lines += ["<details><summary>Settings</summary>", "", "```json"]
-        lines += [json.dumps(one.settings, indent=2), "```", "", "</details>", ""]
+        lines += [json.dumps(_chosen(one.settings), indent=2), "```", "", "</details>", ""]
     return lines
+
+
+def _chosen(settings: dict) -> dict:
+    """Settings of which those of training that are as they are by default are left out."""
+    if "training" not in settings:
+        return settings
+    usual = flag_defaults(FinetuneRunArguments) | {"hub_token": "<HUB_TOKEN>"}  # which never shows
+    changed = {name: value for name, value in settings["training"].items() if name not in usual or usual[name] != value}
+    return settings | {"training": changed}
