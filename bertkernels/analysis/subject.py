@@ -165,7 +165,7 @@ class Subject:
     def score(self, changes: Sequence[Change] = (), modules: Modules | None = None) -> Score:
         """Of the model with these changes for the while, untrained."""
         with apply(Surgery(self.model), changes, modules):
-            return self._score(self._evaluator)
+            return self._score(self._evaluator())
 
     def finetuned_score(
         self, changes: Sequence[Change], seed: int, frozen: str | None = None, modules: Modules | None = None
@@ -196,7 +196,7 @@ class Subject:
 
     def batches(self, features: datasets.Dataset) -> Iterable[Batch]:
         """The model's arguments for these rows, in their order, without labels. Can be gone through again."""
-        return _Inputs(self._evaluator.get_test_dataloader(features))
+        return _Inputs(self._evaluator().get_test_dataloader(features))
 
     def collate(self, rows: Sequence[Mapping[str, object]]) -> Batch:
         """The model's arguments for these rows, on the CPU, without labels."""
@@ -205,7 +205,7 @@ class Subject:
 
     def labelled_batches(self, features: datasets.Dataset, size: int) -> Iterator[Batch]:
         """The model's arguments for at most so many of these rows at once, with labels, so that it returns a loss."""
-        for batch in self._evaluator.get_test_dataloader(features):
+        for batch in self._evaluator().get_test_dataloader(features):
             parts = {name: value.split(size) for name, value in batch.items()}
             for part in zip(*parts.values(), strict=True):
                 yield dict(zip(parts, part, strict=True))
@@ -255,7 +255,6 @@ class Subject:
                 trainer.train()
             return self._score(trainer), said | {"train_steps": trainer.state.global_step}
 
-    @property
     def _evaluator(self) -> FinetuningTrainer:
         """A new one each time: training arguments that are read meanwhile, another experiment's say, reset the state
         that all of accelerate's share, and with it one that is there."""

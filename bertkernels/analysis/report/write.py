@@ -78,6 +78,6 @@ def _chosen(settings: dict) -> dict:
     """Settings of which those of training that are as they are by default are left out."""
     if "training" not in settings:
         return settings
-    usual = flag_defaults(FinetuneRunArguments) | {"hub_token": "<HUB_TOKEN>"}  # which never shows
+    usual = flag_defaults(FinetuneRunArguments) | {"hub_token": "<HUB_TOKEN>"}  # transformers' word for any
     changed = {name: value for name, value in settings["training"].items() if name not in usual or usual[name] != value}
     return settings | {"training": changed}
