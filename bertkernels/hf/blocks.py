@@ -6,7 +6,7 @@ from transformers.models.convbert.modeling_convbert import ConvBertAttention, Co
 
 from ..nn import Alignment, Packing, calls_alone
 from ..nn.linear import children, weight_and_bias
-from ..nn.whole_sublayer import LINEAR, feed_forward_block, mixed_block
+from ..nn.whole_sublayer import LINEAR, MixedParameters, feed_forward_block, mixed_block
 from .attention import FusedConvBertSelfAttention, FusedSeparableConv1D
 from .feed_forward import FusedConvBertIntermediate, FusedGroupedLinearLayer
 from .output import FusedConvBertOutput, FusedConvBertSelfOutput
@@ -48,10 +48,13 @@ class FusedConvBertAttention(ConvBertAttention):
         layers.append(dense)
         if not all(type(layer) in LINEAR for layer in layers):
             return None
-        *projections, kernel, output = map(weight_and_bias, layers)
         depthwise, pointwise = children(span, "depthwise", "pointwise")
-        across = (pointwise.weight.squeeze(-1), span.bias.squeeze(-1))  # [H·D, C], [H·D]
-        weights, biases = zip(*projections, across, kernel, output, strict=True)
+
+        def parameters() -> MixedParameters:
+            *projections, kernel, output = map(weight_and_bias, layers)
+            across = (pointwise.weight.squeeze(-1), span.bias.squeeze(-1))  # [H·D, C], [H·D]
+            return depthwise.weight.squeeze(1), *zip(*projections, across, kernel, output, strict=True)
+
         x, cu_seqlens = hidden_states, None
         if packing is not None:
             if packing.layout.cu_seqlens is None:
@@ -60,10 +63,9 @@ class FusedConvBertAttention(ConvBertAttention):
         elif attention_mask is not None and attention_mask.numel() == 1:
             attention_mask = None  # one number added to all scores, which no softmax can see
         out = mixed_block(
-            (*layers, depthwise, pointwise, dropout),
-            weights,
-            biases,
-            depthwise.weight.squeeze(1),
+            self,
+            [*layers, span, depthwise, pointwise, dropout],
+            parameters,
             inner.num_attention_heads,
             norm,
             end_dropout,
@@ -98,7 +100,7 @@ class FusedConvBertLayer(ConvBertLayer):
         plain = type(up) is FusedConvBertIntermediate and type(end) is FusedConvBertOutput
         if plain and up.applies_gelu() and calls_alone(up, end):
             dense, norm, dropout = children(end, "dense", "LayerNorm", "dropout")
-            out = feed_forward_block(up.dense, dense, "gelu", norm, dropout, attention_output, _KINDS)
+            out = feed_forward_block(self, up.dense, dense, "gelu", norm, dropout, attention_output, _KINDS)
             if out is not None:
                 return out
         return super().feed_forward_chunk(attention_output)

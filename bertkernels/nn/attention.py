@@ -52,7 +52,7 @@ class Attention(nn.Module):
         if layout.lengths is not None or (self.training and self.dropout):
             return None
         layers, mask = children(self, *_LAYERS), layout.attention_mask if layout.cu_seqlens is None else None
-        return attention_block(layers, self.heads, norm, dropout, x, mask, layout.cu_seqlens)
+        return attention_block(self, layers, self.heads, norm, dropout, x, mask, layout.cu_seqlens)
 
     def attention_probs(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """The attention maps [B, H, T, T] that `forward` uses for x [B, T, C], before dropout. Padded form only."""

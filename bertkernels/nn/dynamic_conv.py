@@ -74,7 +74,7 @@ class DynamicConv(nn.Module):
         if layout.lengths is not None:
             return None
         depthwise, *layers = children(self, "depthwise", *_LAYERS)
-        return dynamic_conv_block(layers, depthwise, self.heads, norm, dropout, x, layout.cu_seqlens)
+        return dynamic_conv_block(self, layers, depthwise, self.heads, norm, dropout, x, layout.cu_seqlens)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, head_size={self.head_size}, kernel_size={self.depthwise.weight.shape[1]}"

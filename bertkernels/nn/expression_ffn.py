@@ -9,7 +9,7 @@ from ..ops.row_programs import combine
 from .activation import FUSED_NAME, gelu_tanh
 from .expressions import Binary, Input, Linear, Node, Unary, output_width, parse_expression, row_programs
 from .layout import ALL_TOKENS, Layout
-from .linear import Weights, apply_linear, children, weight_and_bias
+from .linear import Weights, apply_linear, children
 from .whole_sublayer import expression_block, feed_forward_block
 
 PLAIN_FFN = "linear(gelu(linear(x, w1)), w2)"
@@ -85,7 +85,7 @@ class ExpressionFeedForward(nn.Module):
             return out
         up, down = children(self, "up", "down")
         fused = FUSED_NAME[_FUSED[activation]]
-        return feed_forward_block(up, down, fused, norm, dropout, x, weights=self._slices())
+        return feed_forward_block(self, up, down, fused, norm, dropout, x, weights=self._slices())
 
     def stack_as_one_op(
         self, frames: Sequence[tuple[nn.Module, nn.Module, nn.Module]], x: torch.Tensor
@@ -98,9 +98,8 @@ class ExpressionFeedForward(nn.Module):
         for function, _, _ in frames:
             if type(function) is not type(self) or function._computes != self._computes:
                 return None
-            up, down = children(function, "up", "down")
-            weights.append(function._slices() or (weight_and_bias(up), weight_and_bias(down)))
-        return expression_block(frames, weights, self._programs, self.widths, x)
+            weights.append(function._slices())
+        return expression_block(self, frames, weights, self._programs, self.widths, x)
 
     def extra_repr(self) -> str:
         return f"{self.expression}, {self.inner} channels between, widths={self.widths!r}"

@@ -57,4 +57,4 @@ class FeedForward(nn.Module):
         if self.activation not in FUSED_NAME or self.norm is not None:
             return None
         up, down = children(self, "up", "down")
-        return feed_forward_block(up, down, FUSED_NAME[self.activation], norm, dropout, x)
+        return feed_forward_block(self, up, down, FUSED_NAME[self.activation], norm, dropout, x)

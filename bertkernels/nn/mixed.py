@@ -9,7 +9,7 @@ from .context import mixed_context
 from .depthwise import DepthwiseConv1d
 from .layout import ALL_TOKENS, Layout
 from .linear import apply_linear, calls_alone, children, weight_and_bias
-from .whole_sublayer import LINEAR, mixed_block
+from .whole_sublayer import LINEAR, MixedParameters, mixed_block
 
 _LAYERS = ("query", "key", "value", "conv_value", "pointwise", "conv_kernel", "output")  # as `ops.mixed_block` has them
 
@@ -115,18 +115,13 @@ class MixedAttention(nn.Module):
         depthwise, *layers = children(self, "depthwise", *_LAYERS)
         if not all(type(layer) in LINEAR for layer in layers):
             return None
-        weights, biases = zip(*map(weight_and_bias, layers), strict=True)
+
+        def parameters() -> MixedParameters:
+            return depthwise.weight, *zip(*map(weight_and_bias, layers), strict=True)
+
+        mask = layout.attention_mask
         return mixed_block(
-            (depthwise, *layers),
-            weights,
-            biases,
-            depthwise.weight,
-            self.heads,
-            norm,
-            dropout,
-            x,
-            layout.attention_mask,
-            layout.cu_seqlens,
+            self, [depthwise, *layers], parameters, self.heads, norm, dropout, x, mask, layout.cu_seqlens
         )
 
     def attention_probs(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:

@@ -1,10 +1,11 @@
 """Whole sub-layers as one op: on the CPU, where plain modules do just what the op does; `attention_block`,
 `expression_block` and `mixed_block` for inference.
 
-The functions here return None where they can't stand for the modules, which are then called one by one.
+The functions here return None where they can't stand for the modules, which are then called one by one. Each takes the
+module whose sub-layer it is, `owner`, for which calls are kept (see `bound_call`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -12,14 +13,22 @@ from torch import nn
 from .. import ops
 from ..ops import dispatch
 from ..ops.attention import key_bias_of
+from ..ops.attention_block import bind as bind_attention
+from ..ops.dynamic_conv_block import bind as bind_dynamic_conv
+from ..ops.expression_block import bind as bind_expression
+from ..ops.feed_forward_block import bind as bind_feed_forward
+from ..ops.mixed_block import bind as bind_mixed
+from .bound_call import recall, remember
 from .glorot import GlorotLinear
 from .grouped_linear import GroupedLinear
 from .linear import PLAIN, Weights, calls_alone, children, weight_and_bias
 
+MixedParameters = tuple[torch.Tensor, Sequence[torch.Tensor | None], Sequence[torch.Tensor | None]]
 LINEAR = (nn.Linear, GlorotLinear, GroupedLinear)
 
 
 def feed_forward_block(
+    owner: nn.Module,
     up: nn.Module,
     down: nn.Module,
     activation: str | None,
@@ -38,22 +47,28 @@ def feed_forward_block(
     """
     if type(up) not in kinds or type(down) not in kinds:
         return None
-    if not _takes("feed_forward_block", x, norm, dropout, up, down):
-        return None
     p = _dropout_p(dropout)
     if p is None:
+        return None
+    modules, options = [up, down, norm, dropout], (activation, _eps(norm))
+    call = None if p or weights else recall(owner, modules, options, x)
+    if call is not None:
+        return call(x)
+    if not _takes("feed_forward_block", x, norm, dropout, up, down):
         return None
     of_up, of_down = weights or (weight_and_bias(up), weight_and_bias(down))
     if not _are_there(*of_up, *of_down):
         return None
-    return ops.feed_forward_block(
-        x, *of_up, *of_down, *weight_and_bias(norm), activation=activation, eps=norm.eps, dropout_p=p
-    )
+    parameters = (*of_up, *of_down, *weight_and_bias(norm))
+    if not p and not weights:
+        remember(owner, modules, options, x, bind_feed_forward, *parameters, activation, norm.eps)
+    return ops.feed_forward_block(x, *parameters, activation=activation, eps=norm.eps, dropout_p=p)
 
 
 def expression_block(
+    owner: nn.Module,
     frames: Sequence[tuple[nn.Module, nn.Module, nn.Module]],
-    weights: Sequence[tuple[Weights, Weights]],
+    weights: Sequence[tuple[Weights, Weights] | None],
     programs: tuple[str, str, str],
     widths: str,
     x: torch.Tensor,
@@ -62,26 +77,39 @@ def expression_block(
 
     Args:
         frames: function, norm and dropout of each; the function has the layers `up` and `down`.
-        weights: those of `up` and `down` of each, perhaps slices of the layers' own.
+        weights: those of `up` and `down` of each to use in place of their own, if any.
         programs: before, between and after, as `bertkernels.ops.expression_block` has them. widths: likewise.
     """
-    norms, eps = [], set()
-    for function, norm, dropout in frames:
-        up, down = children(function, "up", "down")
-        if type(up) not in PLAIN or type(down) not in PLAIN or not calls_alone(function):
-            return None
-        if not _infers("expression_block", x, norm, dropout, up, down):
-            return None
-        norms += weight_and_bias(norm)
-        eps.add(norm.eps)
-    matrices, biases = zip(*(layer for pair in weights for layer in pair), strict=True)
-    if len(eps) > 1 or not _are_there(*matrices, *biases):
+    functions, norms, dropouts = zip(*frames, strict=True)
+    eps = _eps(norms[0])
+    if any(map(_drops, dropouts)) or any(_eps(norm) != eps for norm in norms):
         return None
-    options = {**dict(zip(("before", "between", "after"), programs, strict=True)), "widths": widths, "eps": eps.pop()}
-    return ops.expression_block(x, matrices, biases, norms, **options)
+    layers = [layer for function in functions for layer in children(function, "up", "down")]
+    modules, options = [*functions, *norms, *dropouts, *layers], (*programs, widths, eps)
+    own = not any(weights)
+    call = recall(owner, modules, options, x) if own else None
+    if call is not None:
+        return call(x)
+    if not all(type(layer) in PLAIN for layer in layers) or not calls_alone(*functions):
+        return None
+    if not all(
+        _infers("expression_block", x, norm, dropout, *layers) for norm, dropout in zip(norms, dropouts, strict=True)
+    ):
+        return None
+    pairs = zip(weights, layers[::2], layers[1::2], strict=True)
+    used = [each for pair, *pair_of in pairs for each in pair or map(weight_and_bias, pair_of)]
+    matrices, biases = zip(*used, strict=True)
+    if not _are_there(*matrices, *biases):
+        return None
+    tensors = (matrices, biases, [each for norm in norms for each in weight_and_bias(norm)])
+    if own:
+        remember(owner, modules, options, x, bind_expression, *tensors, *options)
+    before, between, after = programs
+    return ops.expression_block(x, *tensors, before=before, between=between, after=after, widths=widths, eps=eps)
 
 
 def dynamic_conv_block(
+    owner: nn.Module,
     layers: Sequence[nn.Module],
     depthwise: nn.Module,
     heads: int,
@@ -98,17 +126,24 @@ def dynamic_conv_block(
     """
     if not all(type(layer) in PLAIN for layer in layers):
         return None
+    p = _dropout_p(dropout)
+    modules, options = [*layers, depthwise, norm, dropout], (heads, _eps(norm))
+    call = None if p or p is None else recall(owner, modules, options, x)
+    if call is not None:
+        return call(x, cu_seqlens)
     if not _takes("dynamic_conv_block", x, norm, dropout, depthwise, *layers):
         return None
-    p = _dropout_p(dropout)
     weights, biases = zip(*map(weight_and_bias, layers), strict=True)
     if p is None or not _are_there(*weights, *biases):
         return None
     tensors = (depthwise.weight, list(weights), list(biases), *weight_and_bias(norm))
+    if not p:
+        remember(owner, modules, options, x, bind_dynamic_conv, *tensors, heads, norm.eps)
     return ops.dynamic_conv_block(x, *tensors, heads, cu_seqlens=cu_seqlens, eps=norm.eps, dropout_p=p)
 
 
 def attention_block(
+    owner: nn.Module,
     layers: Sequence[nn.Module],
     heads: int,
     norm: nn.Module,
@@ -123,23 +158,27 @@ def attention_block(
         layers: as `bertkernels.ops.attention_block` has them. heads, cu_seqlens: likewise.
         attention_mask: bool or additive, broadcastable to [B, H, T, T].
     """
-    if not all(type(layer) in PLAIN for layer in layers) or not _is_by_key(attention_mask, x):
+    if not all(type(layer) in PLAIN for layer in layers) or not _is_by_key(attention_mask, x) or _drops(dropout):
         return None
+    modules, options = [*layers, norm, dropout], (heads, _eps(norm))
+    call = recall(owner, modules, options, x)
+    if call is not None:
+        return call(x, key_bias_of(attention_mask, x), cu_seqlens)
     if not _infers("attention_block", x, norm, dropout, *layers):
         return None
     weights, biases = zip(*map(weight_and_bias, layers), strict=True)
     if not _are_there(*weights, *biases):
         return None
     tensors = (list(weights), list(biases), *weight_and_bias(norm))
+    remember(owner, modules, options, x, bind_attention, *tensors, heads, norm.eps)
     key_bias = key_bias_of(attention_mask, x)
     return ops.attention_block(x, *tensors, heads, key_bias=key_bias, cu_seqlens=cu_seqlens, eps=norm.eps)
 
 
 def mixed_block(
+    owner: nn.Module,
     layers: Sequence[nn.Module],
-    weights: Sequence[torch.Tensor | None],
-    biases: Sequence[torch.Tensor | None],
-    depthwise_weight: torch.Tensor,
+    parameters: Callable[[], MixedParameters],
     heads: int,
     norm: nn.Module,
     dropout: nn.Module,
@@ -150,16 +189,24 @@ def mixed_block(
     """norm(x + dropout(mixed attention of x)), x [B, T, C] or packed [total, C].
 
     Args:
-        layers: whatever modules the weights come from.
-        weights, biases, depthwise_weight, heads, cu_seqlens: as for `bertkernels.ops.mixed_block`; None where a layer
-            has none.
+        layers: whatever modules the parameters come from.
+        parameters: gives depthwise_weight, weights and biases as `bertkernels.ops.mixed_block` has them, None where a
+            layer has none. heads, cu_seqlens: likewise.
         attention_mask: bool or additive, broadcastable to [B, H, T, T].
     """
+    if not _is_by_key(attention_mask, x) or _drops(dropout):
+        return None
+    modules, options = [*layers, norm, dropout], (heads, _eps(norm))
+    call = recall(owner, modules, options, x)
+    if call is not None:
+        return call(x, key_bias_of(attention_mask, x), cu_seqlens)
     if not _infers("mixed_block", x, norm, dropout, *layers):
         return None
-    if not _are_there(*weights, *biases) or not _is_by_key(attention_mask, x):
+    depthwise_weight, weights, biases = parameters()
+    if not _are_there(*weights, *biases):
         return None
     tensors = (depthwise_weight, list(weights), list(biases), *weight_and_bias(norm))
+    remember(owner, modules, options, x, bind_mixed, *tensors, heads, norm.eps)
     key_bias = key_bias_of(attention_mask, x)
     return ops.mixed_block(x, *tensors, heads, key_bias=key_bias, cu_seqlens=cu_seqlens, eps=norm.eps)
 
@@ -170,9 +217,15 @@ def _is_by_key(mask: torch.Tensor | None, x: torch.Tensor) -> bool:
 
 
 def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *layers: nn.Module) -> bool:
-    return (
-        not torch.is_grad_enabled() and not (dropout.training and dropout.p) and _takes(op, x, norm, dropout, *layers)
-    )
+    return not torch.is_grad_enabled() and not _drops(dropout) and _takes(op, x, norm, dropout, *layers)
+
+
+def _drops(dropout: nn.Module) -> bool:
+    return dropout.training and dropout.p != 0
+
+
+def _eps(norm: nn.Module) -> float | None:
+    return getattr(norm, "eps", None)
 
 
 def _dropout_p(dropout: nn.Module) -> float | None:

@@ -1,10 +1,11 @@
 """`attention_block`: a whole self-attention sub-layer, residual connection and norm included, for inference."""
 
+from collections.abc import Callable
+
 import torch
 
 from . import blas, checks, dispatch, extension, registry
 from .attention import attention_reference
-from .bias_activation import as_matrix
 from .linear import linear_reference
 from .residual_norm import residual_norm_reference
 
@@ -52,31 +53,54 @@ def attention_block(
         RuntimeError: gradients would be wanted, or `impl` asks for an implementation that cannot run here.
     """
     op = "attention_block"
-    checks.tensor(op, "x", x, (2, 3), "[B, T, C] or packed [total, C]")
-    checks.sequences(op, "x", x, None, cu_seqlens, padded_rank=3)
-    _check_layers(op, x, weights, biases, heads)
-    checks.vector(op, "norm_weight", norm_weight, x.shape[-1], x)
-    checks.vector(op, "norm_bias", norm_bias, x.shape[-1], x)
-    if key_bias is not None:
-        if cu_seqlens is not None:
-            raise ValueError(f"{op}: key_bias goes with the padded form; packed sequences need none")
-        checks.companion(op, "key_bias", key_bias, x.shape[:2], "[B, T]", "x", x)
+    checks.tokens(op, x, key_bias, cu_seqlens)
+    _check_parameters(op, x, weights, biases, norm_weight, norm_bias, heads)
     checks.no_gradients(op, x, *weights, *biases, norm_weight, norm_bias)
     arguments = (x, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps)
     return attention_block_op(*arguments, dispatch.requested(impl))
 
 
-def _check_layers(op: str, x: torch.Tensor, weights: Layers, biases: Layers, heads: int) -> None:
+def bind(
+    weights: Layers, biases: Layers, norm_weight: torch.Tensor, norm_bias: torch.Tensor, heads: int, eps: float
+) -> Callable[..., torch.Tensor]:
+    """`attention_block` with its parameters bound to it: (x, key_bias, cu_seqlens) → out, each as there.
+
+    For plain inference in fp32 on the CPU, where implementation "cpu" runs. Parameters are contiguous, and must stay
+    where they are as long as the function is called: it keeps their addresses.
+    """
+    op, channels = "attention_block", norm_weight.shape[-1]
+    _check_parameters(op, norm_weight, weights, biases, norm_weight, norm_bias, heads)
+    compiled = _compiled(weights, biases, norm_weight, norm_bias, heads, eps)
+
+    def call(x, key_bias=None, cu_seqlens=None):
+        checks.tokens(op, x, key_bias, cu_seqlens, channels)
+        return _launch(x, compiled, key_bias, cu_seqlens) if x.numel() else x.new_empty(x.shape)
+
+    return call
+
+
+def _check_parameters(
+    op: str,
+    like: torch.Tensor,
+    weights: Layers,
+    biases: Layers,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    heads: int,
+) -> None:
+    """`like` has C channels, and the dtype and the device that they all must have."""
     if len(weights) != len(LAYERS) or len(biases) != len(LAYERS):
         raise ValueError(f"{op}: weights and biases must be those of {', '.join(LAYERS)}")
     checks.tensor(op, "query's weight", weights[0], 2, "[O, I]")
-    channels, width = x.shape[-1], weights[0].shape[0]  # C, H·D
+    channels, width = like.shape[-1], weights[0].shape[0]  # C, H·D
     if heads < 1 or width % heads or width == 0:
         raise ValueError(f"{op}: query's {width} channels must be H·D with H = {heads} heads")
     shapes = (*((width, channels),) * 3, (channels, width))
     for (weight_name, bias_name), weight, bias, shape in zip(_NAMES, weights, biases, shapes, strict=True):
-        checks.companion(op, weight_name, weight, shape, "[O, I]", "x", x)
-        checks.companion(op, bias_name, bias, shape[:1], "one number a channel", "x", x)
+        checks.companion(op, weight_name, weight, shape, "[O, I]", "x", like)
+        checks.companion(op, bias_name, bias, shape[:1], "one number a channel", "x", like)
+    checks.vector(op, "norm_weight", norm_weight, channels, like)
+    checks.vector(op, "norm_bias", norm_bias, channels, like)
 
 
 def attention_block_reference(
@@ -119,19 +143,29 @@ def _forward_fake(x, *_):
 
 
 def _cpu(x, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps):
-    out = extension.empty_like(x)
-    rows, weights = blas.rows(as_matrix(x)), [blas.rows(weight) for weight in weights]  # [B·T, C]
+    weights = [blas.rows(weight) for weight in weights]
+    return _launch(x, _compiled(weights, biases, norm_weight, norm_bias, heads, eps), key_bias, cu_seqlens)
+
+
+def _compiled(weights, biases, norm_weight, norm_bias, heads, eps):
+    """What compiled code takes of the parameters: heads and their width, the layers, the norm, and BLAS."""
+    norm = (norm_weight.data_ptr(), norm_bias.data_ptr(), eps)
+    return (heads, weights[0].shape[0] // heads), tuple(map(blas.layer, weights, biases)), norm, blas.sgemm()[0]
+
+
+def _launch(x, compiled, key_bias, cu_seqlens):
+    (heads, width), layers, norm, gemm = compiled
+    out, rows = extension.empty_like(x), blas.matrix(x)  # [B·T, C]
     batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
-    width = weights[0].shape[0] // heads
     starts = None if cu_seqlens is None else cu_seqlens.contiguous()
     extension.C.attention_block_forward_cpu(
         (batches, tokens, x.shape[-1], heads, width, 0 if starts is None else starts.data_ptr(), width**-0.5),
-        extension.operand(rows),
+        extension.rows_operand(rows),
         (0, 0) if key_bias is None else extension.operand(key_bias),
-        tuple(map(blas.layer, weights, biases)),
-        (norm_weight.data_ptr(), norm_bias.data_ptr(), eps),
-        extension.operand(as_matrix(out)),
-        blas.sgemm()[0],
+        layers,
+        norm,
+        extension.rows_operand(out),
+        gemm,
         torch.get_num_threads(),
     )
     return out

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from . import dispatch, extension
+from .bias_activation import as_matrix
 
 
 @functools.cache
@@ -40,6 +41,11 @@ def rows(x: torch.Tensor) -> torch.Tensor:
     """x […, M, C], or a copy where rows lie nearer to each other than they are long, or further than BLAS counts."""
     *_, count, width = x.shape
     return x if count <= 1 or width <= x.stride()[-2] < 2**31 else x.contiguous()
+
+
+def matrix(x: torch.Tensor) -> torch.Tensor:
+    """x […, C] with rows that `extension.rows_operand` and BLAS can read: contiguous tensors as they are."""
+    return x if x.is_contiguous() else rows(as_matrix(x))
 
 
 def layer(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[int, int, int, int, bool]:

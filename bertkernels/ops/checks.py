@@ -49,6 +49,31 @@ def companion(
         alike(op, name, x, like_name, like)
 
 
+def rows(op: str, x: torch.Tensor, channels: int) -> None:
+    """`x` is […, C], of so many channels C."""
+    tensor(op, "x", x, ANY_RANK, "[…, C]")
+    if x.shape[-1] != channels:
+        raise ValueError(f"{op}: x must have {channels} channels, got {list(x.shape)}")
+
+
+def tokens(
+    op: str,
+    x: torch.Tensor,
+    key_bias: torch.Tensor | None,
+    cu_seqlens: torch.Tensor | None,
+    channels: int | None = None,
+) -> None:
+    """`x` is [B, T, C], perhaps with `key_bias` [B, T], or packed [total, C] with `cu_seqlens`."""
+    tensor(op, "x", x, (2, 3), "[B, T, C] or packed [total, C]")
+    sequences(op, "x", x, None, cu_seqlens, padded_rank=3)
+    if channels is not None and x.shape[-1] != channels:
+        raise ValueError(f"{op}: x must have {channels} channels, got {list(x.shape)}")
+    if key_bias is not None:
+        if cu_seqlens is not None:
+            raise ValueError(f"{op}: key_bias goes with the padded form; packed sequences need none")
+        companion(op, "key_bias", key_bias, x.shape[:2], "[B, T]", "x", x)
+
+
 def vector(op: str, name: str, x: torch.Tensor | None, size: int, like: torch.Tensor) -> None:
     """`x` is None or a contiguous [size] of `like`'s dtype and device, where `like` is the argument x."""
     if x is not None:

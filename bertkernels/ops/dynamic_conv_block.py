@@ -1,6 +1,7 @@
 """`dynamic_conv_block`: a whole dynamic-convolution sub-layer, dropout, residual connection and norm included."""
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -66,11 +67,8 @@ def dynamic_conv_block(
         RuntimeError: `impl` asks for an implementation that cannot run here.
     """
     op = "dynamic_conv_block"
-    checks.tensor(op, "x", x, (2, 3), "[B, T, C] or packed [total, C]")
-    checks.sequences(op, "x", x, None, cu_seqlens, padded_rank=3)
-    _check_layers(op, x, depthwise_weight, weights, biases, heads)
-    checks.companion(op, "norm_weight", norm_weight, x.shape[-1:], "one number a channel", "x", x)
-    checks.companion(op, "norm_bias", norm_bias, x.shape[-1:], "one number a channel", "x", x)
+    checks.tokens(op, x, None, cu_seqlens)
+    _check_parameters(op, x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads)
     if not 0 <= dropout_p < 1:
         raise ValueError(f"{op}: dropout_p must be from 0 to below 1, got {dropout_p}")
     tensors = (x, depthwise_weight, *weights, *biases, norm_weight, norm_bias)
@@ -80,24 +78,61 @@ def dynamic_conv_block(
     return dynamic_conv_block_op(*tensors, *options)[0]
 
 
-def _check_layers(op, x, depthwise_weight, weights, biases, heads) -> None:
+def bind(
+    depthwise_weight: torch.Tensor,
+    weights: list[torch.Tensor],
+    biases: list[torch.Tensor],
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    heads: int,
+    eps: float,
+) -> Callable[..., torch.Tensor]:
+    """`dynamic_conv_block` without dropout, with its parameters bound to it: (x, cu_seqlens) → out, each as there.
+
+    For plain inference in fp32 on the CPU, where implementation "cpu" runs. Parameters are contiguous, and must stay
+    where they are as long as the function is called: it keeps their addresses.
+    """
+    op, channels = "dynamic_conv_block", norm_weight.shape[-1]
+    _check_parameters(op, norm_weight, depthwise_weight, weights, biases, norm_weight, norm_bias, heads)
+    sizes = _sizes(depthwise_weight, weights, heads)
+    _, _, pointwise, kernel, _ = zip(weights, biases, strict=True)
+    value, gate, of_pointwise, of_kernel, output = map(blas.layer, weights, biases)
+    depthwise, norm = extension.operand(depthwise_weight), (norm_weight.data_ptr(), norm_bias.data_ptr(), eps)
+
+    def call(x, cu_seqlens=None):
+        checks.tokens(op, x, None, cu_seqlens, channels)
+        out = extension.empty_like(x)
+        if _are_fewer(kernel, x):
+            folded = _fold(pointwise, kernel)
+            _launch(out, x, sizes, depthwise, (value, gate, blas.layer(*folded), output), norm, cu_seqlens)
+        elif x.numel():
+            _launch(out, x, sizes, depthwise, (value, gate, of_kernel, output, of_pointwise), norm, cu_seqlens)
+        return out
+
+    return call
+
+
+def _check_parameters(op, like, depthwise_weight, weights, biases, norm_weight, norm_bias, heads) -> None:
+    """`like` has C channels, and the dtype and the device that they all must have."""
     if len(weights) != len(LAYERS) or len(biases) != len(LAYERS):
         raise ValueError(f"{op}: weights and biases must be those of {', '.join(LAYERS)}")
     for (name, _), weight in zip(_NAMES, weights, strict=True):
         checks.tensor(op, name, weight, 2, "[O, I]")
     checks.tensor(op, "depthwise_weight", depthwise_weight, 2, "[H·D, S]")
-    channels, width, rows, span = x.shape[-1], weights[0].shape[0], weights[3].shape[0], depthwise_weight.shape[1]
+    channels, width, rows, span = like.shape[-1], weights[0].shape[0], weights[3].shape[0], depthwise_weight.shape[1]
     if heads < 1 or width % heads or width == 0 or rows % heads or rows == 0 or span == 0:
         raise ValueError(
             f"{op}: value's {width} rows must be H·D, kernel's {rows} rows H·K with H = {heads} heads, and "
             f"depthwise_weight's {span} taps at least 1"
         )
     checks.shape(op, "depthwise_weight", depthwise_weight, (width, span), "[H·D, S]")
-    checks.alike(op, "depthwise_weight", depthwise_weight, "x", x)
+    checks.alike(op, "depthwise_weight", depthwise_weight, "x", like)
     shapes = ((width, channels), (width, channels), (width, width), (rows, width), (channels, width))
     for (weight_name, bias_name), weight, bias, shape in zip(_NAMES, weights, biases, shapes, strict=True):
-        checks.companion(op, weight_name, weight, shape, "[O, I]", "x", x)
-        checks.companion(op, bias_name, bias, shape[:1], "one number a channel", "x", x)
+        checks.companion(op, weight_name, weight, shape, "[O, I]", "x", like)
+        checks.companion(op, bias_name, bias, shape[:1], "one number a channel", "x", like)
+    checks.companion(op, "norm_weight", norm_weight, (channels,), "one number a channel", "x", like)
+    checks.companion(op, "norm_bias", norm_bias, (channels,), "one number a channel", "x", like)
 
 
 # -- reference ---------------------------------------------------------------------------------------------------------
@@ -222,23 +257,46 @@ def _split_vectors(d_vectors, depthwise_weight, kernel_weight, channels):
 def _cpu_forward(results, x, depthwise_weight, layers, norm, cu_seqlens, seed, heads, eps, dropout_p, keep):
     out, *kept = results
     weights, biases = [blas.rows(weight) for weight in layers[:_LAYERS]], list(layers[_LAYERS:])
-    rows = blas.rows(as_matrix(x))  # [M, C]
     value, gate, pointwise, kernel, output = zip(weights, biases, strict=True)
     gated, gate_product, logits, folded, result, moments = kept
-    if keep or rows.shape[0] > kernel[0].shape[0]:
-        folded = torch.mm(kernel[0], pointwise[0], out=folded if keep else None)  # [H·K, H·D]
-        compiled = (value, gate, (folded, torch.addmv(kernel[1], kernel[0], pointwise[1])), output)
+    if keep or _are_fewer(kernel, x):
+        used = (value, gate, _fold(pointwise, kernel, folded if keep else None), output)
     else:
-        compiled = (value, gate, kernel, output, pointwise)
-    extension.C.dynamic_conv_block_forward_cpu(
-        _shape(x, depthwise_weight, weights, heads, cu_seqlens),
-        extension.operand(rows),
+        used = (value, gate, kernel, output, pointwise)
+    _launch(
+        out,
+        x,
+        _sizes(depthwise_weight, weights, heads),
         extension.operand(depthwise_weight),
-        tuple(blas.layer(*layer) for layer in compiled),
+        tuple(blas.layer(*layer) for layer in used),
         (norm[0].data_ptr(), norm[1].data_ptr(), eps),
+        cu_seqlens,
         _dropout(seed, dropout_p),
         tuple(each.data_ptr() if keep else 0 for each in (gated, gate_product, logits, result, moments)),
-        extension.operand(as_matrix(out)),
+    )
+
+
+def _are_fewer(kernel, x):
+    """Whether kernel [H·K, H·D] has fewer rows than x has tokens."""
+    return x.numel() > kernel[0].shape[0] * x.shape[-1]
+
+
+def _fold(pointwise, kernel, out=None):
+    """Weight [H·K, H·D] and bias of two layers in a row as one."""
+    return torch.mm(kernel[0], pointwise[0], out=out), torch.addmv(kernel[1], kernel[0], pointwise[1])
+
+
+def _launch(out, x, sizes, depthwise, layers, norm, cu_seqlens, dropout=(0, 0, 1.0), kept=(0,) * 5):
+    rows, starts = blas.matrix(x), _starts(cu_seqlens)  # [M, C]
+    extension.C.dynamic_conv_block_forward_cpu(
+        _shape(x, sizes, starts),
+        extension.rows_operand(rows),
+        depthwise,
+        layers,
+        norm,
+        dropout,
+        kept,
+        extension.rows_operand(out),
         blas.sgemm()[0],
         torch.get_num_threads(),
     )
@@ -250,13 +308,13 @@ def _cpu_backward(
     gated, gate_product, logits, folded, result, moments = kept
     weights = [blas.rows(weight) for weight in weights]
     value, gate, _, _, output = weights
-    rows, grad = blas.rows(as_matrix(x)), as_matrix(grad)  # [M, C]
+    rows, grad, starts = blas.rows(as_matrix(x)), as_matrix(grad), _starts(cu_seqlens)  # [M, C]
     (width, span), channels = depthwise_weight.shape, rows.shape[1]
     shapes = (x.shape, (2 * width, channels), folded.shape, output.shape)
     gradients = [x.new_empty(shape) if want else None for shape, want in zip(shapes, wanted, strict=True)]
     d_vectors = x.new_empty((2 + span) * width + logits.shape[1] + 3 * channels)
     extension.C.dynamic_conv_block_backward_cpu(
-        _shape(x, depthwise_weight, weights, heads, cu_seqlens),
+        _shape(x, _sizes(depthwise_weight, weights, heads), starts),
         extension.operand(rows),
         extension.operand(depthwise_weight),
         (blas.layer(value, None), blas.layer(gate, gate_bias), blas.layer(folded, None), blas.layer(output, None)),
@@ -272,12 +330,19 @@ def _cpu_backward(
     return d_x, d_vectors, *of_weights
 
 
-def _shape(x, depthwise_weight, weights, heads, cu_seqlens):
+def _sizes(depthwise_weight, weights, heads):
+    """H, D, K and S."""
+    return heads, weights[0].shape[0] // heads, weights[3].shape[0] // heads, depthwise_weight.shape[1]
+
+
+def _starts(cu_seqlens):
+    return None if cu_seqlens is None else cu_seqlens.contiguous()
+
+
+def _shape(x, sizes, starts):
     """B, T, C, H, D, K, S and the address of cu_seqlens, as the compiled code takes them."""
-    batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
-    width, taps = weights[0].shape[0] // heads, weights[3].shape[0] // heads
-    starts = 0 if cu_seqlens is None else cu_seqlens.data_ptr()
-    return batches, tokens, x.shape[-1], heads, width, taps, depthwise_weight.shape[1], starts
+    batches, tokens = x.shape[:2] if starts is None else (starts.shape[0] - 1, x.shape[0])
+    return batches, tokens, x.shape[-1], *sizes, 0 if starts is None else starts.data_ptr()
 
 
 def _dropout(seed, dropout_p):

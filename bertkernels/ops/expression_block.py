@@ -1,11 +1,10 @@
 """`expression_block`: feed-forward sub-layers that compute an expression, whole and in a row, for inference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from . import blas, checks, dispatch, extension, registry, row_programs
-from .bias_activation import as_matrix
 from .linear import linear_reference
 from .residual_norm import residual_norm_reference
 
@@ -53,6 +52,33 @@ def expression_block(
     op = "expression_block"
     checks.tensor(op, "x", x, checks.ANY_RANK, "[…, C]")
     hidden, channels = _check_layers(op, x, weights, biases, norms), x.shape[-1]
+    _check_programs(op, channels, hidden, before, between, after, widths)
+    checks.no_gradients(op, x, *weights, *biases, *norms)
+    tensors = (x, list(weights), list(biases), list(norms))
+    return expression_block_op(*tensors, before, between, after, widths, eps, dispatch.requested(impl))
+
+
+def bind(
+    weights: Tensors, biases: Tensors, norms: Tensors, before: str, between: str, after: str, widths: str, eps: float
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`expression_block` with its parameters and programs bound to it: x → out, both as there.
+
+    For plain inference in fp32 on the CPU, where implementation "cpu" runs. Parameters are contiguous, and must stay
+    where they are as long as the function is called: it keeps their addresses.
+    """
+    op, channels = "expression_block", norms[0].shape[-1]
+    hidden = _check_layers(op, norms[0], weights, biases, norms)
+    _check_programs(op, channels, hidden, before, between, after, widths)
+    compiled = _compiled(weights, biases, norms, before, between, after, widths, eps)
+
+    def call(x):
+        checks.rows(op, x, channels)
+        return _launch(x, compiled) if x.numel() else x.new_empty(x.shape)
+
+    return call
+
+
+def _check_programs(op: str, channels: int, hidden: int, before: str, between: str, after: str, widths: str) -> None:
     for name, program, below, yields in (
         ("before", before, None, channels),
         ("between", between, hidden, hidden),
@@ -61,9 +87,6 @@ def expression_block(
         width = row_programs.output_width(op, name, program, channels, below, widths)
         if width != yields:
             raise ValueError(f"{op}: {name} must yield {yields} channels, and {program!r} yields {width}")
-    checks.no_gradients(op, x, *weights, *biases, *norms)
-    tensors = (x, list(weights), list(biases), list(norms))
-    return expression_block_op(*tensors, before, between, after, widths, eps, dispatch.requested(impl))
 
 
 def _check_layers(op: str, x: torch.Tensor, weights: Tensors, biases: Tensors, norms: Tensors) -> int:
@@ -124,21 +147,40 @@ def _forward_fake(x, *_):
 
 
 def _cpu(x, weights, biases, norms, before, between, after, widths, eps):
-    rows = blas.rows(as_matrix(x))  # [M, C]
     weights = [blas.rows(weight) for weight in weights]
+    return _launch(x, _compiled(weights, biases, norms, before, between, after, widths, eps))
+
+
+def _compiled(weights, biases, norms, before, between, after, widths, eps):
+    """What compiled code takes of parameters and programs: F, the programs, their widths' rule, the layers with their
+    norms, and BLAS."""
+    programs = (
+        () if before == "x" else row_programs.steps(before),
+        row_programs.steps(between),
+        row_programs.steps(after),
+    )
     layers = [blas.layer(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-    out = extension.empty_like(rows)
+    sublayers = [
+        (*layers[i : i + 2], (norms[i].data_ptr(), norms[i + 1].data_ptr(), eps)) for i in range(0, len(layers), 2)
+    ]
+    return weights[0].shape[0], programs, row_programs.WIDTHS[widths], sublayers, blas.sgemm()[0]
+
+
+def _launch(x, compiled):
+    hidden, programs, widths, sublayers, gemm = compiled
+    out, rows = extension.empty_like(x), blas.matrix(x)  # [M, C]
+    channels = x.shape[-1]
     extension.C.expression_block_forward_cpu(
-        (*rows.shape, weights[0].shape[0]),
-        (() if before == "x" else row_programs.steps(before), row_programs.steps(between), row_programs.steps(after)),
-        row_programs.WIDTHS[widths],
-        extension.operand(rows),
-        [(*layers[i : i + 2], (norms[i].data_ptr(), norms[i + 1].data_ptr(), eps)) for i in range(0, len(layers), 2)],
-        extension.operand(out),
-        blas.sgemm()[0],
+        (x.numel() // channels, channels, hidden),
+        programs,
+        widths,
+        extension.rows_operand(rows),
+        sublayers,
+        extension.rows_operand(out),
+        gemm,
         torch.get_num_threads(),
     )
-    return out.view(x.shape)
+    return out
 
 
 launch = dispatch.Launchers(

@@ -29,6 +29,11 @@ def empty_like(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+def rows_operand(x: torch.Tensor) -> tuple[int, int]:
+    """The rows of x […, C], contiguous or a matrix, as the compiled code takes them: address, and distance of two."""
+    return x.data_ptr(), x.shape[-1] if x.is_contiguous() else x.stride()[0]
+
+
 def operand(x: torch.Tensor) -> tuple[int, ...]:
     """A tensor as the compiled code takes it: its address, then the strides of all dimensions but the last."""
     return (x.data_ptr(), *x.stride()[:-1])

@@ -1,9 +1,11 @@
 """`feed_forward_block`: a whole feed-forward sub-layer, dropout, residual connection and norm included."""
 
+from collections.abc import Callable
+
 import torch
 
 from . import blas, checks, dispatch, extension, philox, registry
-from .bias_activation import activation_number, as_matrix, bias_activation_reference, check_activation
+from .bias_activation import activation_number, bias_activation_reference, check_activation
 from .feed_forward_training import feed_forward_training_op
 from .grouped_linear import grouped_linear_reference
 from .linear import linear_reference
@@ -48,17 +50,13 @@ def feed_forward_block(
         RuntimeError: `impl` asks for an implementation that cannot run here.
     """
     op = "feed_forward_block"
-    vectors = (up_bias, down_bias, norm_weight, norm_bias)
+    parameters = (up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias)
     checks.tensor(op, "x", x, checks.ANY_RANK, "[…, C]")
     check_activation(op, activation)
-    _check_layers(op, x, up_weight, down_weight)
-    hidden = up_weight.shape[0] if up_weight.dim() == 2 else up_weight.shape[0] * up_weight.shape[2]
-    names = ("up_bias", "down_bias", "norm_weight", "norm_bias")
-    for name, vector, size in zip(names, vectors, (hidden, *(x.shape[-1],) * 3), strict=True):
-        checks.vector(op, name, vector, size, x)
+    _check_parameters(op, x, *parameters)
     if not 0 <= dropout_p < 1:
         raise ValueError(f"{op}: dropout_p must be from 0 to below 1, got {dropout_p}")
-    inputs = (x, up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias)
+    inputs = (x, *parameters)
     impl = dispatch.requested(impl)
     keep = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs)
     if keep or dropout_p:
@@ -67,11 +65,49 @@ def feed_forward_block(
     return feed_forward_block_op(*inputs, activation, eps, impl)
 
 
-def _check_layers(op: str, x: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> None:
+def bind(
+    up_weight: torch.Tensor,
+    up_bias: torch.Tensor | None,
+    down_weight: torch.Tensor,
+    down_bias: torch.Tensor | None,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    activation: str | None,
+    eps: float,
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`feed_forward_block` with its parameters bound to it: x → out, both as there.
+
+    For plain inference in fp32 on the CPU, where implementation "cpu" runs. Parameters are contiguous, and must stay
+    where they are as long as the function is called: it keeps their addresses.
+    """
+    op, channels = "feed_forward_block", norm_weight.shape[-1]
+    parameters = (up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias)
+    check_activation(op, activation)
+    _check_parameters(op, norm_weight, *parameters)
+    compiled = _compiled(*parameters, activation, eps)
+
+    def call(x):
+        checks.rows(op, x, channels)
+        return _launch(x, compiled) if x.numel() else x.new_empty(x.shape)
+
+    return call
+
+
+def _check_parameters(
+    op: str,
+    like: torch.Tensor,
+    up: torch.Tensor,
+    up_bias: torch.Tensor | None,
+    down: torch.Tensor,
+    down_bias: torch.Tensor | None,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+) -> None:
+    """`like` has C channels, and the dtype and the device that they all must have."""
     for name, weight in (("up_weight", up), ("down_weight", down)):
         checks.tensor(op, name, weight, (2, 3), "[O, I] or grouped [G, I, O]")
-        checks.alike(op, name, weight, "x", x)
-    channels, hidden = x.shape[-1], up.shape[0]
+        checks.alike(op, name, weight, "x", like)
+    channels, hidden = like.shape[-1], up.shape[0]
     expected = (hidden, channels), (channels, hidden)
     if up.dim() == 3:
         groups, _, hidden = up.shape
@@ -80,6 +116,9 @@ def _check_layers(op: str, x: torch.Tensor, up: torch.Tensor, down: torch.Tensor
             raise ValueError(f"{op}: up_weight's {groups} groups must divide C = {channels}")
     checks.shape(op, "up_weight", up, expected[0], "[F, C] or [G, C/G, F/G]")
     checks.shape(op, "down_weight", down, expected[1], "[C, F] or [G, F/G, C/G]")
+    checks.vector(op, "up_bias", up_bias, hidden if up.dim() == 2 else groups * hidden, like)
+    for name, vector in (("down_bias", down_bias), ("norm_weight", norm_weight), ("norm_bias", norm_bias)):
+        checks.vector(op, name, vector, channels, like)
 
 
 def feed_forward_block_reference(
@@ -123,23 +162,36 @@ def _forward_fake(x, *_):
 
 
 def _cpu(x, up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias, activation, eps):
-    rows = blas.rows(as_matrix(x))  # [M, C]
-    up_weight, down_weight = blas.rows(up_weight), blas.rows(down_weight)
-    out = extension.empty_like(rows)
+    layers = (blas.rows(up_weight), up_bias, blas.rows(down_weight), down_bias)
+    return _launch(x, _compiled(*layers, norm_weight, norm_bias, activation, eps))
+
+
+def _compiled(up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias, activation, eps):
+    """What compiled code takes of the parameters: F, groups and the activation's number, both layers, the norm, and
+    BLAS."""
     groups, hidden = 1, up_weight.shape[0]
     if up_weight.dim() == 3:
         groups, hidden = up_weight.shape[0], up_weight.shape[0] * up_weight.shape[2]
+    layers = (blas.layer(up_weight, up_bias), blas.layer(down_weight, down_bias))
+    norm = (norm_weight.data_ptr(), norm_bias.data_ptr(), eps)
+    return (hidden, groups, activation_number(activation)), *layers, norm, blas.sgemm()[0]
+
+
+def _launch(x, compiled):
+    sizes, up, down, norm, gemm = compiled
+    out, rows = extension.empty_like(x), blas.matrix(x)  # [M, C]
+    channels = x.shape[-1]
     extension.C.feed_forward_block_forward_cpu(
-        (*rows.shape, hidden, groups, activation_number(activation)),
-        extension.operand(rows),
-        blas.layer(up_weight, up_bias),
-        blas.layer(down_weight, down_bias),
-        (norm_weight.data_ptr(), norm_bias.data_ptr(), eps),
-        extension.operand(out),
-        blas.sgemm()[0],
+        (x.numel() // channels, channels, *sizes),
+        extension.rows_operand(rows),
+        up,
+        down,
+        norm,
+        extension.rows_operand(out),
+        gemm,
         torch.get_num_threads(),
     )
-    return out.view(x.shape)
+    return out
 
 
 launch = dispatch.Launchers(

@@ -1,9 +1,10 @@
 """`mixed_block`: a whole mixed-attention sub-layer, residual connection and norm included, for inference."""
 
+from collections.abc import Callable
+
 import torch
 
 from . import blas, checks, dispatch, extension, registry
-from .bias_activation import as_matrix
 from .linear import linear_reference
 from .mixed_attention import mixed_attention_reference
 from .residual_norm import residual_norm_reference
@@ -58,28 +59,55 @@ def mixed_block(
         RuntimeError: gradients would be wanted, or `impl` asks for an implementation that cannot run here.
     """
     op = "mixed_block"
-    checks.tensor(op, "x", x, (2, 3), "[B, T, C] or packed [total, C]")
-    checks.sequences(op, "x", x, None, cu_seqlens, padded_rank=3)
-    _check_layers(op, x, depthwise_weight, weights, biases, heads)
-    checks.vector(op, "norm_weight", norm_weight, x.shape[-1], x)
-    checks.vector(op, "norm_bias", norm_bias, x.shape[-1], x)
-    if key_bias is not None:
-        if cu_seqlens is not None:
-            raise ValueError(f"{op}: key_bias goes with the padded form; packed sequences need none")
-        checks.companion(op, "key_bias", key_bias, x.shape[:2], "[B, T]", "x", x)
+    checks.tokens(op, x, key_bias, cu_seqlens)
+    _check_parameters(op, x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads)
     checks.no_gradients(op, x, depthwise_weight, *weights, *biases, norm_weight, norm_bias)
     arguments = (x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps)
     return mixed_block_op(*arguments, dispatch.requested(impl))
 
 
-def _check_layers(
-    op: str, x: torch.Tensor, depthwise_weight: torch.Tensor, weights: Layers, biases: Layers, heads: int
+def bind(
+    depthwise_weight: torch.Tensor,
+    weights: Layers,
+    biases: Layers,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    heads: int,
+    eps: float,
+) -> Callable[..., torch.Tensor]:
+    """`mixed_block` with its parameters bound to it: (x, key_bias, cu_seqlens) → out, each as there.
+
+    For plain inference in fp32 on the CPU, where implementation "cpu" runs. Parameters are contiguous, and must stay
+    where they are as long as the function is called: it keeps their addresses.
+    """
+    op, channels = "mixed_block", norm_weight.shape[-1]
+    parameters = (depthwise_weight, weights, biases, norm_weight, norm_bias, heads)
+    _check_parameters(op, norm_weight, *parameters)
+    compiled = _compiled(*parameters, eps)
+
+    def call(x, key_bias=None, cu_seqlens=None):
+        checks.tokens(op, x, key_bias, cu_seqlens, channels)
+        return _launch(x, compiled, key_bias, cu_seqlens) if x.numel() else x.new_empty(x.shape)
+
+    return call
+
+
+def _check_parameters(
+    op: str,
+    like: torch.Tensor,
+    depthwise_weight: torch.Tensor,
+    weights: Layers,
+    biases: Layers,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    heads: int,
 ) -> None:
+    """`like` has C channels, and the dtype and the device that they all must have."""
     if len(weights) != len(LAYERS) or len(biases) != len(LAYERS):
         raise ValueError(f"{op}: weights and biases must be those of {', '.join(LAYERS)}")
-    channels = x.shape[-1]
+    channels = like.shape[-1]
     checks.tensor(op, "depthwise_weight", depthwise_weight, 2, "[C, K]")
-    checks.alike(op, "depthwise_weight", depthwise_weight, "x", x)
+    checks.alike(op, "depthwise_weight", depthwise_weight, "x", like)
     taps = depthwise_weight.shape[1]
     checks.shape(op, "depthwise_weight", depthwise_weight, (channels, taps), "[C, K]")
     width = weights[0].shape[0]  # H·D
@@ -89,8 +117,10 @@ def _check_layers(
         )
     shapes = (*((width, channels),) * 5, (heads * taps, width), (channels, 2 * width))
     for (weight_name, bias_name), weight, bias, shape in zip(_NAMES, weights, biases, shapes, strict=True):
-        checks.companion(op, weight_name, weight, shape, "[O, I]", "x", x)
-        checks.vector(op, bias_name, bias, shape[0], x)
+        checks.companion(op, weight_name, weight, shape, "[O, I]", "x", like)
+        checks.vector(op, bias_name, bias, shape[0], like)
+    checks.vector(op, "norm_weight", norm_weight, channels, like)
+    checks.vector(op, "norm_bias", norm_bias, channels, like)
 
 
 def mixed_block_reference(
@@ -136,20 +166,32 @@ def _forward_fake(x, *_):
 
 
 def _cpu(x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps):
-    out = extension.empty_like(x)
-    rows, weights = blas.rows(as_matrix(x)), [blas.rows(weight) for weight in weights]  # [B·T, C]
+    weights = [blas.rows(weight) for weight in weights]
+    compiled = _compiled(depthwise_weight, weights, biases, norm_weight, norm_bias, heads, eps)
+    return _launch(x, compiled, key_bias, cu_seqlens)
+
+
+def _compiled(depthwise_weight, weights, biases, norm_weight, norm_bias, heads, eps):
+    """What compiled code takes of the parameters: heads, their width and taps, all layers, the norm, and BLAS."""
+    sizes = (heads, weights[0].shape[0] // heads, depthwise_weight.shape[1])
+    layers = (extension.operand(depthwise_weight), tuple(map(blas.layer, weights, biases)))
+    return sizes, *layers, (norm_weight.data_ptr(), norm_bias.data_ptr(), eps), blas.sgemm()[0]
+
+
+def _launch(x, compiled, key_bias, cu_seqlens):
+    (heads, width, taps), depthwise, layers, norm, gemm = compiled
+    out, rows = extension.empty_like(x), blas.matrix(x)  # [B·T, C]
     batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
-    width, taps = weights[0].shape[0] // heads, depthwise_weight.shape[1]
     starts = None if cu_seqlens is None else cu_seqlens.contiguous()
     extension.C.mixed_block_forward_cpu(
         (batches, tokens, x.shape[-1], heads, width, taps, 0, 0 if starts is None else starts.data_ptr(), width**-0.5),
-        extension.operand(rows),
+        extension.rows_operand(rows),
         (0, 0) if key_bias is None else extension.operand(key_bias),
-        extension.operand(depthwise_weight),
-        tuple(map(blas.layer, weights, biases)),
-        (norm_weight.data_ptr(), norm_bias.data_ptr(), eps),
-        extension.operand(as_matrix(out)),
-        blas.sgemm()[0],
+        depthwise,
+        layers,
+        norm,
+        extension.rows_operand(out),
+        gemm,
         torch.get_num_threads(),
     )
     return out

@@ -5,7 +5,16 @@ import torch
 from torch import nn
 
 from bertkernels import ops
-from bertkernels.nn import ALL_TOKENS, Attention, DynamicConv, FeedForward, Layout, MixedAttention, PostNorm
+from bertkernels.nn import (
+    ALL_TOKENS,
+    Attention,
+    DynamicConv,
+    FeedForward,
+    Layout,
+    MixedAttention,
+    PostNorm,
+    whole_sublayer,
+)
 from bertkernels.nn.residual import apply_residual_norm
 
 pytestmark = pytest.mark.skipif(
@@ -35,6 +44,15 @@ def called(monkeypatch):
     for name in ("attention_block", "mixed_block", "feed_forward_block", "dynamic_conv_block"):
         run = getattr(ops, name)
         monkeypatch.setattr(ops, name, lambda *a, _run=run, _name=name, **k: names.append(_name) or _run(*a, **k))
+    recall = whole_sublayer.recall
+
+    def recalled(*arguments):
+        call = recall(*arguments)
+        if call is not None:
+            names.append(call.__module__.split(".")[-1])
+        return call
+
+    monkeypatch.setattr(whole_sublayer, "recall", recalled)
     return names
 
 
