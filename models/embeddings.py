@@ -96,13 +96,13 @@ class TrigramEmbeddings(Embeddings):
 
     def _gathered(self, ids: torch.Tensor, packing: Packing | None) -> torch.Tensor:
         """`trigrams` of the words of ids [B, T] or packed [total]: each row goes where it belongs at once."""
-        ids = ids[..., None]  # a column, as `shifted` wants them
-        words = self.word_embeddings(torch.cat([shifted(ids, -1), ids, shifted(ids, 1)], -1))  # [B, T, 3, E]
-        after, _, before = words.unbind(-2)
+        windows = nn.functional.pad(ids, (1, 1)).unfold(-1, 3, 1)  # [B, T, 3]: before, word, after
+        words = self.word_embeddings(windows.flip(-1))  # [B, T, 3, E]
         if packing is None:
-            before[:, :1] = 0
-            after[:, -1:] = 0
+            words[:, :1, 2] = 0
+            words[:, -1:, 0] = 0
         else:
+            after, _, before = words.unbind(-2)
             first = packing.positions()[:, None] == 0  # [total, 1]
             before.masked_fill_(first, 0)
             after.masked_fill_(torch.cat([first[1:], first[:1]]), 0)  # the last token's successor: nobody

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from bertkernels.models.encoder import EncoderModel
-from bertkernels.nn import Attention, DynamicConv, FeedForward, GroupedLinear, MixedAttention, PostNormStack
+from bertkernels.nn import (
+    Attention,
+    DynamicConv,
+    FeedForward,
+    GroupedLinear,
+    LinearAttention,
+    MixedAttention,
+    PostNormStack,
+)
 
 from .case import BACKWARD, BOTH, Case, Peer
 
@@ -123,13 +131,18 @@ class _Activations:
 def _attention(
     function: Attention | MixedAttention, sequences: list[int], activations: _Activations
 ) -> Iterator[Operands]:
-    """Of sequences that are equally long all at once, else one by one."""
+    """Queries · keys and weights · values; without a softmax keys · values and queries · that. Of sequences that are
+    equally long all at once, else one by one."""
     alike = len(set(sequences)) == 1
     for batch, tokens in [(len(sequences), sequences[0])] if alike else [(1, tokens) for tokens in sequences]:
         heads = batch * function.heads
         keys = activations(heads, tokens, function.head_size)  # [B·H, T, D]; queries and values are alike
-        yield keys, keys.mT
-        yield activations(heads, tokens, tokens), keys
+        if isinstance(function, LinearAttention):
+            yield keys.mT, keys
+            yield keys, activations(heads, function.head_size, function.head_size)
+        else:
+            yield keys, keys.mT
+            yield activations(heads, tokens, tokens), keys
 
 
 def _linear(layer: nn.Linear | GroupedLinear, rows: int, activations: _Activations) -> Operands:

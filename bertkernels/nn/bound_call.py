@@ -22,14 +22,16 @@ class BoundCall:
 
     Args:
         call: what an op's `bind` has returned.
-        modules: all whose forward the call stands for, or whose parameters it reads.
+        owner: the module that it is kept for, of whose parameters it reads none.
+        modules: all others whose forward the call stands for, or whose parameters it reads.
         options: whatever else it depends on.
     """
 
-    __slots__ = ("_kinds", "_modules", "_options", "_parameters", "call")
+    __slots__ = ("_kind", "_kinds", "_modules", "_options", "_parameters", "call")
 
-    def __init__(self, call: Call, modules: Sequence[nn.Module], options: tuple[object, ...]):
+    def __init__(self, call: Call, owner: nn.Module, modules: Sequence[nn.Module], options: tuple[object, ...]):
         self.call = call
+        self._kind = type(owner)
         self._modules = list(modules)
         self._kinds = [type(module) for module in modules]
         self._options = options
@@ -40,25 +42,29 @@ class BoundCall:
             if parameter is not None
         ]
 
-    def stands(self, modules: Sequence[nn.Module], options: tuple[object, ...]) -> bool:
+    def stands(self, owner: nn.Module, modules: Sequence[nn.Module], options: tuple[object, ...]) -> bool:
         """Whether the modules are those of then, of the same classes, not hooked into by anybody, and whether their
         parameters are the same tensors and lie as they lay."""
-        if self._modules != modules or self._options != options or self._kinds != [type(module) for module in modules]:
+        if self._modules != modules or self._options != options:
             return False
-        if not calls_alone(*modules):
+        if self._kind is not type(owner) or self._kinds != [type(module) for module in modules]:
+            return False
+        if not calls_alone(owner, *modules):
             return False
         for owner, name, parameter, address, shape in self._parameters:
             if (
                 owner.get(name) is not parameter
                 or parameter.data_ptr() != address
                 or parameter.shape != shape
-                or not can_be_bound(parameter)
+                or parameter.dtype is not torch.float32
+                or not parameter.is_contiguous()
             ):
                 return False
         return True
 
 
-_calls: WeakKeyDictionary[nn.Module, BoundCall] = WeakKeyDictionary()  # not on modules: copies must not share them
+# not kept on modules, whose copies must not share them; no value may hold its key, or neither would ever go
+_calls: WeakKeyDictionary[nn.Module, BoundCall] = WeakKeyDictionary()
 
 
 def recall(owner: nn.Module, modules: Sequence[nn.Module], options: tuple[object, ...], x: torch.Tensor) -> Call | None:
@@ -70,7 +76,7 @@ def recall(owner: nn.Module, modules: Sequence[nn.Module], options: tuple[object
     if not _infers_plainly(x):
         return None
     bound = _calls.get(owner)
-    if bound is None or not bound.stands(modules, (dispatch.requested(None), *options)):
+    if bound is None or not bound.stands(owner, modules, (dispatch.requested(None), *options)):
         return None
     return bound.call
 
@@ -91,13 +97,9 @@ def remember(
         return
     _calls.pop(owner, None)
     parameters = [each for module in modules for each in module._parameters.values() if each is not None]
-    if eager.is_plain(parameters) and all(map(can_be_bound, parameters)):
-        _calls[owner] = BoundCall(bind(*arguments), modules, (dispatch.requested(None), *options))
-
-
-def can_be_bound(parameter: torch.Tensor) -> bool:
-    """Whether it is what ops' `bind` takes: compiled code reads it as it lies."""
-    return parameter.dtype is torch.float32 and parameter.is_contiguous() and parameter.is_cpu
+    readable = all(each.is_cpu and each.dtype is torch.float32 and each.is_contiguous() for each in parameters)
+    if readable and eager.is_plain(parameters):
+        _calls[owner] = BoundCall(bind(*arguments), owner, modules, (dispatch.requested(None), *options))
 
 
 def _infers_plainly(x: torch.Tensor) -> bool:

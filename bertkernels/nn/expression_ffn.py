@@ -49,6 +49,7 @@ class ExpressionFeedForward(nn.Module):
     def __init__(self, hidden_size: int, intermediate_size: int, expression: str = PLAIN_FFN, widths: str = "crop"):
         super().__init__()
         self.widths = widths
+        self._most = intermediate_size
         self.up = nn.Linear(hidden_size, intermediate_size)
         self.down = nn.Linear(intermediate_size, hidden_size)
         self.choose(expression)
@@ -62,7 +63,7 @@ class ExpressionFeedForward(nn.Module):
         Raises:
             ExpressionError: as for the class. ValueError: there are not so many channels.
         """
-        most, hidden = self.up.out_features, self.up.in_features
+        most, hidden = self._most, self.up.in_features
         inner = most if intermediate_size is None else intermediate_size
         if not 1 <= inner <= most:
             raise ValueError(f"of {most} channels between the layers 1 to {most} can be used, not {inner}")
@@ -106,7 +107,7 @@ class ExpressionFeedForward(nn.Module):
 
     def _slices(self) -> tuple[Weights, Weights] | None:
         """Weights and biases of w1 and w2 for fewer channels between them; None where all are used."""
-        if self.inner == self.up.out_features:
+        if self.inner == self._most:
             return None
         # contiguous as in a module of that size: then products are the same to the bit
         narrow = self.down.weight[:, : self.inner].contiguous()  # [C, F]

@@ -35,8 +35,8 @@ class PostNormStack(nn.ModuleList):
 
     def forward(self, x: torch.Tensor, layout: Layout = ALL_TOKENS) -> torch.Tensor:
         """x [B, T, C], or packed [total, C] → the same shape."""
-        frames = [frame for _, frame in zip(range(self.running), self, strict=False)]
-        if all(type(frame) is PostNorm and calls_alone(frame) for frame in frames):
+        frames = list(self)[: self.running]
+        if all(type(frame) is PostNorm for frame in frames) and calls_alone(*frames):
             parts = [children(frame, "function", "norm", "dropout") for frame in frames]
             if hasattr(parts[0][0], "stack_as_one_op"):
                 out = parts[0][0].stack_as_one_op(parts, x)

@@ -45,8 +45,6 @@ def feed_forward_block(
         kinds: classes of linear layers of which only weight and bias matter.
         weights: those of `up` and `down` to use in place of their own.
     """
-    if type(up) not in kinds or type(down) not in kinds:
-        return None
     p = _dropout_p(dropout)
     if p is None:
         return None
@@ -54,6 +52,8 @@ def feed_forward_block(
     call = None if p or weights else recall(owner, modules, options, x)
     if call is not None:
         return call(x)
+    if type(up) not in kinds or type(down) not in kinds:
+        return None
     if not _takes("feed_forward_block", x, norm, dropout, up, down):
         return None
     of_up, of_down = weights or (weight_and_bias(up), weight_and_bias(down))
@@ -80,28 +80,30 @@ def expression_block(
         weights: those of `up` and `down` of each to use in place of their own, if any.
         programs: before, between and after, as `bertkernels.ops.expression_block` has them. widths: likewise.
     """
-    functions, norms, dropouts = zip(*frames, strict=True)
-    eps = _eps(norms[0])
-    if any(map(_drops, dropouts)) or any(_eps(norm) != eps for norm in norms):
-        return None
-    layers = [layer for function in functions for layer in children(function, "up", "down")]
-    modules, options = [*functions, *norms, *dropouts, *layers], (*programs, widths, eps)
-    own = not any(weights)
+    modules, eps = [], _eps(frames[0][1])
+    for function, norm, dropout in frames:
+        if _drops(dropout) or _eps(norm) != eps:
+            return None
+        modules += (norm, dropout, *children(function, "up", "down"))
+        if function is not owner:
+            modules.append(function)
+    options, own = (*programs, widths, eps), not any(weights)
     call = recall(owner, modules, options, x) if own else None
     if call is not None:
         return call(x)
-    if not all(type(layer) in PLAIN for layer in layers) or not calls_alone(*functions):
-        return None
-    if not all(
-        _infers("expression_block", x, norm, dropout, *layers) for norm, dropout in zip(norms, dropouts, strict=True)
-    ):
-        return None
-    pairs = zip(weights, layers[::2], layers[1::2], strict=True)
-    used = [each for pair, *pair_of in pairs for each in pair or map(weight_and_bias, pair_of)]
+    used, norms = [], []
+    for (function, norm, dropout), given in zip(frames, weights, strict=True):
+        layers = children(function, "up", "down")
+        if not all(type(layer) in PLAIN for layer in layers) or not calls_alone(function):
+            return None
+        if not _infers("expression_block", x, norm, dropout, *layers):
+            return None
+        used += given or map(weight_and_bias, layers)
+        norms += weight_and_bias(norm)
     matrices, biases = zip(*used, strict=True)
     if not _are_there(*matrices, *biases):
         return None
-    tensors = (matrices, biases, [each for norm in norms for each in weight_and_bias(norm)])
+    tensors = (matrices, biases, norms)
     if own:
         remember(owner, modules, options, x, bind_expression, *tensors, *options)
     before, between, after = programs
@@ -124,17 +126,17 @@ def dynamic_conv_block(
         layers: the linear ones, as `bertkernels.ops.dynamic_conv_block` has them. heads, cu_seqlens: likewise.
         depthwise: a module of whose weight alone the op has need.
     """
-    if not all(type(layer) in PLAIN for layer in layers):
-        return None
     p = _dropout_p(dropout)
     modules, options = [*layers, depthwise, norm, dropout], (heads, _eps(norm))
     call = None if p or p is None else recall(owner, modules, options, x)
     if call is not None:
         return call(x, cu_seqlens)
+    if p is None or not all(type(layer) in PLAIN for layer in layers):
+        return None
     if not _takes("dynamic_conv_block", x, norm, dropout, depthwise, *layers):
         return None
     weights, biases = zip(*map(weight_and_bias, layers), strict=True)
-    if p is None or not _are_there(*weights, *biases):
+    if not _are_there(*weights, *biases):
         return None
     tensors = (depthwise.weight, list(weights), list(biases), *weight_and_bias(norm))
     if not p:
@@ -158,12 +160,14 @@ def attention_block(
         layers: as `bertkernels.ops.attention_block` has them. heads, cu_seqlens: likewise.
         attention_mask: bool or additive, broadcastable to [B, H, T, T].
     """
-    if not all(type(layer) in PLAIN for layer in layers) or not _is_by_key(attention_mask, x) or _drops(dropout):
+    if not _is_by_key(attention_mask, x) or _drops(dropout):
         return None
     modules, options = [*layers, norm, dropout], (heads, _eps(norm))
     call = recall(owner, modules, options, x)
     if call is not None:
         return call(x, key_bias_of(attention_mask, x), cu_seqlens)
+    if not all(type(layer) in PLAIN for layer in layers):
+        return None
     if not _infers("attention_block", x, norm, dropout, *layers):
         return None
     weights, biases = zip(*map(weight_and_bias, layers), strict=True)

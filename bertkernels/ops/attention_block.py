@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import torch
 
-from . import blas, checks, dispatch, extension, registry
+from . import blas, checks, dispatch, extension
 from .attention import attention_reference
 from .linear import linear_reference
 from .residual_norm import residual_norm_reference
+from .sequences import dense
 
 Layers = list[torch.Tensor]
 
@@ -130,18 +131,6 @@ def attention_block_reference(
 # -- the registered op -------------------------------------------------------------------------------------------------
 
 
-def _forward(x, *rest):
-    *_, impl = rest
-    name = blas.implementation(launch, x, impl)
-    if x.numel() == 0:
-        return x.new_empty(x.shape)
-    return launch.functions[name](x, *rest[:-1])
-
-
-def _forward_fake(x, *_):
-    return x.new_empty(x.shape)
-
-
 def _cpu(x, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps):
     weights = [blas.rows(weight) for weight in weights]
     return _launch(x, _compiled(weights, biases, norm_weight, norm_bias, heads, eps), key_bias, cu_seqlens)
@@ -157,7 +146,7 @@ def _launch(x, compiled, key_bias, cu_seqlens):
     (heads, width), layers, norm, gemm = compiled
     out, rows = extension.empty_like(x), blas.matrix(x)  # [B·T, C]
     batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
-    starts = None if cu_seqlens is None else cu_seqlens.contiguous()
+    starts = dense(cu_seqlens)
     extension.C.attention_block_forward_cpu(
         (batches, tokens, x.shape[-1], heads, width, 0 if starts is None else starts.data_ptr(), width**-0.5),
         extension.rows_operand(rows),
@@ -175,11 +164,8 @@ launch = dispatch.Launchers(
     "attention_block", {"cpu": _cpu, "reference": attention_block_reference}, needs={"cpu": lambda: blas.sgemm()[1]}
 )
 
-attention_block_op = registry.register(
-    "attention_block",
+attention_block_op = blas.register(
+    launch,
     "(Tensor x, Tensor[] weights, Tensor[] biases, Tensor norm_weight, Tensor norm_bias, int heads, Tensor? key_bias, "
     "Tensor? cu_seqlens, float eps, str impl) -> Tensor",
-    _forward,
-    _forward_fake,
-    autocast=False,
 )

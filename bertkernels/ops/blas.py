@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from . import dispatch, extension
+from . import dispatch, extension, registry
 from .bias_activation import as_matrix
 
 
@@ -35,6 +35,20 @@ def implementation(launchers: dispatch.Launchers, x: torch.Tensor, impl: str) ->
     if impl:
         raise RuntimeError(f"{launchers.op}: implementation 'cpu' takes float32 only, got {x.dtype}")
     return "reference"
+
+
+def register(launchers: dispatch.Launchers, schema: str) -> registry.Op:
+    """Registers an op from x to what has x's shape, such as "(Tensor x, …, str impl) -> Tensor"."""
+
+    def run(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        *arguments, impl = rest
+        name = implementation(launchers, x, impl)
+        return launchers.functions[name](x, *arguments) if x.numel() else x.new_empty(x.shape)
+
+    def fake(x: torch.Tensor, *_: object) -> torch.Tensor:
+        return x.new_empty(x.shape)
+
+    return registry.register(launchers.op, schema, run, fake, autocast=False)
 
 
 def rows(x: torch.Tensor) -> torch.Tensor:

@@ -196,18 +196,19 @@ def _shape(x, weight, lengths, cu_seqlens, causal):
 
 
 def _compiled_forward(run, where, out, x, weight, bias, lengths, cu_seqlens, causal):
-    x, weight = _rows(x), _rows(weight)
-    bias = 0 if bias is None else _rows(bias).data_ptr()
-    operands = (extension.operand(x), extension.operand(weight), bias, extension.operand(out))
-    run(_shape(x, weight, dense(lengths), dense(cu_seqlens), causal), *operands, *where)
+    x, weight, lengths, cu_seqlens = _rows(x), _rows(weight), dense(lengths), dense(cu_seqlens)
+    bias = None if bias is None else _rows(bias)
+    address = 0 if bias is None else bias.data_ptr()
+    operands = (extension.operand(x), extension.operand(weight), address, extension.operand(out))
+    run(_shape(x, weight, lengths, cu_seqlens, causal), *operands, *where)
 
 
 def _compiled_backward(run, where, grad, d_x, d_weight, d_bias, x, weight, lengths, cu_seqlens, causal):
-    x, weight = _rows(x), _rows(weight)
+    x, weight, lengths, cu_seqlens = _rows(x), _rows(weight), dense(lengths), dense(cu_seqlens)
     inputs = (extension.operand(grad), extension.operand(x), extension.operand(weight))
     # these are contiguous, and empty (address 0) where they are not wanted
     outputs = (d_x.data_ptr(), d_weight.data_ptr(), d_bias.data_ptr())
-    run(_shape(x, weight, dense(lengths), dense(cu_seqlens), causal), *inputs, *outputs, *where)
+    run(_shape(x, weight, lengths, cu_seqlens, causal), *inputs, *outputs, *where)
 
 
 def _cpu_forward(*arguments):

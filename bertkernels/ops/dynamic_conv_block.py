@@ -12,6 +12,7 @@ from .glu import glu_backward_reference, glu_reference
 from .light_conv import light_conv_backward_reference, light_conv_reference
 from .linear import linear_reference
 from .residual_norm import residual_norm_backward_op, residual_norm_op, residual_norm_reference
+from .sequences import dense
 
 LAYERS = ("value", "gate", "pointwise", "kernel", "output")
 _NAMES = tuple((f"{name}'s weight", f"{name}'s bias") for name in LAYERS)
@@ -287,7 +288,7 @@ def _fold(pointwise, kernel, out=None):
 
 
 def _launch(out, x, sizes, depthwise, layers, norm, cu_seqlens, dropout=(0, 0, 1.0), kept=(0,) * 5):
-    rows, starts = blas.matrix(x), _starts(cu_seqlens)  # [M, C]
+    rows, starts = blas.matrix(x), dense(cu_seqlens)  # [M, C]
     extension.C.dynamic_conv_block_forward_cpu(
         _shape(x, sizes, starts),
         extension.rows_operand(rows),
@@ -308,7 +309,7 @@ def _cpu_backward(
     gated, gate_product, logits, folded, result, moments = kept
     weights = [blas.rows(weight) for weight in weights]
     value, gate, _, _, output = weights
-    rows, grad, starts = blas.rows(as_matrix(x)), as_matrix(grad), _starts(cu_seqlens)  # [M, C]
+    rows, grad, starts = blas.rows(as_matrix(x)), as_matrix(grad), dense(cu_seqlens)  # [M, C]
     (width, span), channels = depthwise_weight.shape, rows.shape[1]
     shapes = (x.shape, (2 * width, channels), folded.shape, output.shape)
     gradients = [x.new_empty(shape) if want else None for shape, want in zip(shapes, wanted, strict=True)]
@@ -333,10 +334,6 @@ def _cpu_backward(
 def _sizes(depthwise_weight, weights, heads):
     """H, D, K and S."""
     return heads, weights[0].shape[0] // heads, weights[3].shape[0] // heads, depthwise_weight.shape[1]
-
-
-def _starts(cu_seqlens):
-    return None if cu_seqlens is None else cu_seqlens.contiguous()
 
 
 def _shape(x, sizes, starts):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from . import blas, checks, dispatch, extension, registry, row_programs
+from . import blas, checks, dispatch, extension, row_programs
 from .linear import linear_reference
 from .residual_norm import residual_norm_reference
 
@@ -134,18 +134,6 @@ def expression_block_reference(
 # -- the registered op -------------------------------------------------------------------------------------------------
 
 
-def _forward(x, *rest):
-    *_, impl = rest
-    name = blas.implementation(launch, x, impl)
-    if x.numel() == 0:
-        return x.new_empty(x.shape)
-    return launch.functions[name](x, *rest[:-1])
-
-
-def _forward_fake(x, *_):
-    return x.new_empty(x.shape)
-
-
 def _cpu(x, weights, biases, norms, before, between, after, widths, eps):
     weights = [blas.rows(weight) for weight in weights]
     return _launch(x, _compiled(weights, biases, norms, before, between, after, widths, eps))
@@ -187,11 +175,8 @@ launch = dispatch.Launchers(
     "expression_block", {"cpu": _cpu, "reference": expression_block_reference}, needs={"cpu": lambda: blas.sgemm()[1]}
 )
 
-expression_block_op = registry.register(
-    "expression_block",
+expression_block_op = blas.register(
+    launch,
     "(Tensor x, Tensor[] weights, Tensor[] biases, Tensor[] norms, str before, str between, str after, str widths, "
     "float eps, str impl) -> Tensor",
-    _forward,
-    _forward_fake,
-    autocast=False,
 )

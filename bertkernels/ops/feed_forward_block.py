@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from . import blas, checks, dispatch, extension, philox, registry
+from . import blas, checks, dispatch, extension, philox
 from .bias_activation import activation_number, bias_activation_reference, check_activation
 from .feed_forward_training import feed_forward_training_op
 from .grouped_linear import grouped_linear_reference
@@ -149,18 +149,6 @@ def _wide(vector: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | Non
 # -- the registered op -------------------------------------------------------------------------------------------------
 
 
-def _forward(x, *rest):
-    *_, impl = rest
-    name = blas.implementation(launch, x, impl)
-    if x.numel() == 0:
-        return x.new_empty(x.shape)
-    return launch.functions[name](x, *rest[:-1])
-
-
-def _forward_fake(x, *_):
-    return x.new_empty(x.shape)
-
-
 def _cpu(x, up_weight, up_bias, down_weight, down_bias, norm_weight, norm_bias, activation, eps):
     layers = (blas.rows(up_weight), up_bias, blas.rows(down_weight), down_bias)
     return _launch(x, _compiled(*layers, norm_weight, norm_bias, activation, eps))
@@ -200,11 +188,8 @@ launch = dispatch.Launchers(
     needs={"cpu": lambda: blas.sgemm()[1]},
 )
 
-feed_forward_block_op = registry.register(
-    "feed_forward_block",
+feed_forward_block_op = blas.register(
+    launch,
     "(Tensor x, Tensor up_weight, Tensor? up_bias, Tensor down_weight, Tensor? down_bias, Tensor norm_weight, "
     "Tensor norm_bias, str? activation, float eps, str impl) -> Tensor",
-    _forward,
-    _forward_fake,
-    autocast=False,
 )

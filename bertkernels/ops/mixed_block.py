@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import torch
 
-from . import blas, checks, dispatch, extension, registry
+from . import blas, checks, dispatch, extension
 from .linear import linear_reference
 from .mixed_attention import mixed_attention_reference
 from .residual_norm import residual_norm_reference
+from .sequences import dense
 from .span_conv import span_conv_logits_reference
 
 Layers = list[torch.Tensor]
@@ -153,18 +154,6 @@ def mixed_block_reference(
 # -- the registered op -------------------------------------------------------------------------------------------------
 
 
-def _forward(x, *rest):
-    *_, impl = rest
-    name = blas.implementation(launch, x, impl)
-    if x.numel() == 0:
-        return x.new_empty(x.shape)
-    return launch.functions[name](x, *rest[:-1])
-
-
-def _forward_fake(x, *_):
-    return x.new_empty(x.shape)
-
-
 def _cpu(x, depthwise_weight, weights, biases, norm_weight, norm_bias, heads, key_bias, cu_seqlens, eps):
     weights = [blas.rows(weight) for weight in weights]
     compiled = _compiled(depthwise_weight, weights, biases, norm_weight, norm_bias, heads, eps)
@@ -182,7 +171,7 @@ def _launch(x, compiled, key_bias, cu_seqlens):
     (heads, width, taps), depthwise, layers, norm, gemm = compiled
     out, rows = extension.empty_like(x), blas.matrix(x)  # [B·T, C]
     batches, tokens = x.shape[:2] if cu_seqlens is None else (cu_seqlens.shape[0] - 1, x.shape[0])
-    starts = None if cu_seqlens is None else cu_seqlens.contiguous()
+    starts = dense(cu_seqlens)
     extension.C.mixed_block_forward_cpu(
         (batches, tokens, x.shape[-1], heads, width, taps, 0, 0 if starts is None else starts.data_ptr(), width**-0.5),
         extension.rows_operand(rows),
@@ -201,11 +190,8 @@ launch = dispatch.Launchers(
     "mixed_block", {"cpu": _cpu, "reference": mixed_block_reference}, needs={"cpu": lambda: blas.sgemm()[1]}
 )
 
-mixed_block_op = registry.register(
-    "mixed_block",
+mixed_block_op = blas.register(
+    launch,
     "(Tensor x, Tensor depthwise_weight, Tensor[] weights, Tensor[] biases, Tensor norm_weight, Tensor norm_bias, "
     "int heads, Tensor? key_bias, Tensor? cu_seqlens, float eps, str impl) -> Tensor",
-    _forward,
-    _forward_fake,
-    autocast=False,
 )

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from bertkernels.bench.case import FORWARD, Case
 from bertkernels.bench.matrix_products import encoder_operands, operations
 from bertkernels.models.configuration import EncoderConfig
@@ -31,7 +33,8 @@ def test_it_prints_a_line_for_each_preset(import_benchmark, monkeypatch, capsys)
     assert all(re.search(r" ms +\d+\.\d\d +\d+\.\d\d$", line) for line in lines)
 
 
-def test_its_products_are_all_of_the_encoders():
-    model = EncoderModel(EncoderConfig(**_TINY))
+@pytest.mark.parametrize("plan", [_TINY["plan"], "linear_attention ffn"])
+def test_its_products_are_all_of_the_encoders(plan):
+    model = EncoderModel(EncoderConfig(**{**_TINY, "plan": plan}))
     operands = list(encoder_operands(model, Case("encoder", "base", 2, 8, FORWARD)))
     assert operations(operands, FORWARD) == 2 * forward_flops(model.config, 8)
