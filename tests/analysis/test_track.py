@@ -2,10 +2,7 @@
 
 import json
 import signal
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +13,7 @@ from safetensors import safe_open
 from bertkernels.analysis.track import read_track, track_states
 from bertkernels.analysis.track_summary import summarize_track
 from bertkernels.errors import InputError
+from tests import forked
 from tests.analysis.stand_in import StandIn
 
 PLACES = [(0, "input"), (0, "mlp"), (1, "encoder")]
@@ -106,8 +104,7 @@ def test_goes_on_after_a_kill(tmp_path):
         StandInModel.forward = dying
         track(Path({str(tmp_path / "killed")!r}))
     """
-    root = Path(__file__).parents[2]
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=root, capture_output=True, text=True)
+    killed = forked.run(textwrap.dedent(code))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert sorted(path.name for path in (tmp_path / "killed").glob("states*")) == ["states-00000.arrow"]
     with pytest.raises(InputError, match="no finished hidden states"):

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -14,6 +13,7 @@ from bertkernels.data.prepare_text import PrepareArguments, prepare_text
 from bertkernels.models.configuration import EncoderConfig
 from bertkernels.models.heads import EncoderForMaskedLM
 from bertkernels.search.search_arguments import SearchArguments
+from tests import forked
 
 KINDS = ["attention", "ffn", "dynamic_conv"]
 _WORDS = "the a kernel reads writes every row column of tensor matrix and then adds it to another one while".split()
@@ -141,14 +141,10 @@ class _Command:
             "MEASURES": self._measures,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
-        process = subprocess.Popen(
-            [sys.executable, str(self._folder / "script.py"), "search", *given],
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        # workers, which are no forks, run the file too
+        code = f"import runpy; runpy.run_path({str(self._folder / 'script.py')!r}, run_name='__main__')"
+        output = self._folder / f"output-{len(self.processes)}"
+        process = forked.Started(code, ["search", *given], os.environ | environment, output)
         self.processes.append(process)
         return process
 

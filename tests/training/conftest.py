@@ -14,6 +14,7 @@ from bertkernels.data.tokenizer import SPECIAL_TOKENS, tokenizer_from_vocabulary
 from bertkernels.training.pretrain import PretrainArguments
 from bertkernels.training.train_log import LOG_FILE
 from bertkernels.training.training_arguments import PretrainRunArguments
+from tests import forked
 
 _WORDS = (
     "the a kernel reads writes every row column of tensor matrix and then adds it to another one while fast "
@@ -120,14 +121,12 @@ _LAUNCHERS = {
 
 @pytest.fixture
 def two_processes(tmp_path):
-    """Runs a verb in two processes on CPUs and returns its standard output; fails where it does.
+    """Runs a verb in two processes on CPUs; fails where it does.
 
-    `preamble` is Python that each process runs first.
+    `launcher` starts them, or this process does. `preamble` is Python that each process runs first.
     """
 
-    def run(verb, settings, launcher="torchrun", preamble=""):
-        script = tmp_path / "script.py"
-        script.write_text(preamble + _COMMAND)
+    def run(verb, settings, launcher=None, preamble=""):
         settings = settings | {
             "use_cpu": True,
             "ddp_backend": "gloo",
@@ -138,6 +137,12 @@ def two_processes(tmp_path):
         for name, value in settings.items():
             if value is not None:
                 flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        if launcher is None:
+            for process in forked.run_two(preamble + _COMMAND, flags):
+                assert process.returncode == 0, process.stderr[-3000:]
+            return
+        script = tmp_path / "script.py"
+        script.write_text(preamble + _COMMAND)
         process = subprocess.run(
             [sys.executable, "-m", *_LAUNCHERS[launcher], str(script), *flags],
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -146,7 +151,6 @@ def two_processes(tmp_path):
             timeout=300,
         )
         assert process.returncode == 0, process.stderr[-3000:]
-        return process.stdout
 
     return run
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,6 +12,7 @@ from bertkernels.training.checkpoints import checkpoints, damage
 from bertkernels.training.output_folder import check_output_folder
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.stop_signal import EXIT_CODE
+from tests import forked
 
 # A process whose files can't grow beyond a limit from step 3 on, as on a full disk: the kernel refuses to write.
 _FULL_DISK = """
@@ -80,22 +79,9 @@ def _flags(arguments, run, **settings):
     return ["pretrain", *(text for name, value in changed.items() for text in (f"--{name}", str(value)))]
 
 
-def _run(script, flags, tmp_path, launch=()):
-    path = tmp_path / "script.py"
-    path.write_text(script)
-    paths = os.pathsep.join(filter(None, sys.path))
-    return subprocess.run(
-        [sys.executable, *launch, str(path), *flags],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_a_full_disk_ends_with_one_sentence_and_the_last_checkpoint(tiny_pretraining, tmp_path):
     arguments, run = tiny_pretraining(tmp_path / "run", max_steps=6, save_steps=2, logging_steps=100)
-    process = _run(_FULL_DISK, _flags(arguments, run), tmp_path)
+    process = forked.run(_FULL_DISK, _flags(arguments, run))
     assert process.returncode == 1, process.stderr
     last = process.stderr.strip().splitlines()[-1]
     assert last.startswith("bertkernels pretrain: ") and "checkpoint-4 could not be written" in last
@@ -120,24 +106,24 @@ def _assert_stopped(process, folder, step, code):
 
 def test_sigterm_writes_a_checkpoint(tiny_pretraining, tmp_path):
     arguments, run = tiny_pretraining(tmp_path / "stopped", **_UNTIL_STOPPED)
-    process = _run(_TERMINATED, _flags(arguments, run), tmp_path)
+    process = forked.run(_TERMINATED, _flags(arguments, run))
     _assert_stopped(process, tmp_path / "stopped", 9, EXIT_CODE)
 
 
 def test_two_processes_stop_at_one_step_and_the_resumed_run_equals_the_unbroken_one(tiny_pretraining, losses, tmp_path):
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     arguments, run = tiny_pretraining(tmp_path / "whole", **_UNTIL_STOPPED)
-    process = _run(_PLAIN, _flags(arguments, run, ddp_backend="gloo"), tmp_path, launch)
-    assert process.returncode == 0, process.stderr[-3000:]
+    for process in forked.run_two(_PLAIN, _flags(arguments, run, ddp_backend="gloo")):
+        assert process.returncode == 0, process.stderr[-3000:]
 
     arguments, run = tiny_pretraining(tmp_path / "stopped", **_UNTIL_STOPPED)
-    process = _run(_TERMINATED, _flags(arguments, run, ddp_backend="gloo"), tmp_path, launch)
-    # the step after, which all processes know of; torchrun's own code
-    _assert_stopped(process, tmp_path / "stopped", 10, 1)
+    first, second = forked.run_two(_TERMINATED, _flags(arguments, run, ddp_backend="gloo"))
+    assert second.returncode == EXIT_CODE, second.stderr[-3000:]
+    # the step after, which both know of
+    _assert_stopped(first, tmp_path / "stopped", 10, EXIT_CODE)
 
     again = _flags(arguments, run, resume_from_checkpoint="last", ddp_backend="gloo")
-    process = _run(_PLAIN, again, tmp_path, launch)
-    assert process.returncode == 0, process.stderr[-3000:]
+    for process in forked.run_two(_PLAIN, again):
+        assert process.returncode == 0, process.stderr[-3000:]
     assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
     assert [entry["step"] for entry in losses(tmp_path / "stopped")] == [5, 10]
     expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))

@@ -1,10 +1,7 @@
 """What the pre-training objectives train, log, evaluate and save."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from dataclasses import replace
 
 import datasets
@@ -23,6 +20,7 @@ from bertkernels.training.electra_trainer import ElectraTrainer
 from bertkernels.training.masking_collator import MaskingCollator
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.pretraining_trainer import PretrainingSet
+from tests import forked
 
 PAIRS = {"objective": "masked_lm_nsp", "generator_size": None, "packing": "bert_pairs", "masking": "bert"}
 
@@ -259,17 +257,8 @@ def test_two_processes_evaluate_what_one_does(tiny_pretraining, tmp_path):
     arguments = replace(arguments, **PAIRS, plan="ffn", validation_share=0.1)
     pretrain(arguments, run)
     two = {"output_dir": str(tmp_path / "two"), "use_cpu": True, "disable_tqdm": True, "report_to": "none", **settings}
-    script = tmp_path / "run.py"
-    script.write_text(_RUN)
-    process = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-        + [json.dumps([vars(arguments), two | {"ddp_backend": "gloo"}])],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
+    for process in forked.run_two(_RUN, [json.dumps([vars(arguments), two | {"ddp_backend": "gloo"}])]):
+        assert process.returncode == 0, process.stderr[-3000:]
     alone, together = (json.loads((tmp_path / name / "eval_results.json").read_text()) for name in ("one", "two"))
     names = [name for name in alone if name.endswith(("loss", "accuracy"))]
     assert len(names) == 5

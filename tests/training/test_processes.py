@@ -72,7 +72,7 @@ def test_pretraining(pretraining, two_processes, losses, tmp_path, monkeypatch, 
     pretrain(arguments, run)
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
     two = {**vars(arguments), **_STEPS, **_BATCHES[batches], "output_dir": tmp_path / "two"}
-    two_processes("pretrain", two, preamble=_RECORD)
+    two_processes("pretrain", two, "torchrun" if batches == "examples" else None, preamble=_RECORD)
 
     one, other = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert [entry["step"] for entry in other] == [5, 10, 15, 20]

@@ -1,10 +1,7 @@
 """A run that is killed and resumed ends as an unbroken one, to the last bit."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,6 +12,7 @@ from bertkernels.training.checkpoints import checkpoints
 from bertkernels.training.output_folder import check_output_folder
 from bertkernels.training.pretrain import pretrain
 from bertkernels.training.resumable_trainer import ResumableTrainer
+from tests import forked
 
 # Killed between a log line (step 10) and the next, after a checkpoint (step 7 of a save every 7) that fell between
 # two log lines too, in the second epoch.
@@ -53,13 +51,7 @@ def test_killed_and_resumed_run_equals_the_unbroken_one(tiny_pretraining, losses
         "report_to": "none",
         **settings,
     }
-    process = subprocess.run(
-        [sys.executable, "-c", _KILLED, json.dumps([vars(arguments), killed])],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    process = forked.run(_KILLED, [json.dumps([vars(arguments), killed])])
     assert process.returncode == -signal.SIGKILL, process.stderr
     assert [path.name for path in checkpoints(broken)] == ["checkpoint-7", "checkpoint-14"]
     assert [entry["step"] for entry in losses(broken)] == [5, 10, 15]

@@ -1,10 +1,7 @@
 """Supernets' runs that are killed and resumed, and such of two processes."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
@@ -13,6 +10,7 @@ from safetensors.torch import load_file
 
 from bertkernels.training.path_sampling import PATH_SAMPLERS
 from bertkernels.training.pretrain import pretrain
+from tests import forked
 
 KINDS = ["attention", "ffn", "dynamic_conv"]
 
@@ -42,18 +40,7 @@ def test_killed_and_resumed_run_equals_the_unbroken_one(supernet, losses, tmp_pa
     arguments, run = supernet(whole, **settings)
     pretrain(arguments, run)
     plain = {"per_device_train_batch_size": 4, "use_cpu": True, "disable_tqdm": True, "report_to": "none"}
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            _KILLED,
-            json.dumps([vars(arguments), {"output_dir": str(broken), **plain, **settings}]),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    process = forked.run(_KILLED, [json.dumps([vars(arguments), {"output_dir": str(broken), **plain, **settings}])])
     assert process.returncode == -signal.SIGKILL, process.stderr
     arguments, run = supernet(broken, **settings, resume_from_checkpoint="last")
     pretrain(arguments, run)

@@ -1,10 +1,7 @@
 """A killed and resumed compression ends as an unbroken one, to the last bit, in the middle of either phase."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,6 +10,7 @@ from safetensors.torch import load_file
 from bertkernels.errors import InputError
 from bertkernels.training.checkpoints import checkpoints
 from bertkernels.training.theseus.run import theseus
+from tests import forked
 
 _KILLED = """
 import json, os, signal, sys
@@ -56,13 +54,7 @@ def test_killed_in_either_phase(compression, losses, tmp_path):
     settings |= {"output_dir": str(broken), "use_cpu": True, "disable_tqdm": True, "report_to": "none"}
     for step, resume in ((6, None), (14, "last")):  # the first phase, then the second
         given = [vars(arguments), {**settings, "resume_from_checkpoint": resume}, step]
-        process = subprocess.run(
-            [sys.executable, "-c", _KILLED, json.dumps(given)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        process = forked.run(_KILLED, [json.dumps(given)])
         assert process.returncode == -signal.SIGKILL, process.stderr[-2000:]
         assert checkpoints(broken)[-1].name == f"checkpoint-{step // 4 * 4}"
     again, run = compression("broken", run={**_RUN, "resume_from_checkpoint": "last"}, **_FLAGS)
