@@ -51,9 +51,9 @@ class BoundCall:
             return False
         if not calls_alone(owner, *modules):
             return False
-        for owner, name, parameter, address, shape in self._parameters:
+        for parameters, name, parameter, address, shape in self._parameters:
             if (
-                owner.get(name) is not parameter
+                parameters.get(name) is not parameter
                 or parameter.data_ptr() != address
                 or parameter.shape != shape
                 or parameter.dtype is not torch.float32

@@ -225,7 +225,8 @@ def _infers(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *laye
 
 
 def _drops(dropout: nn.Module) -> bool:
-    return dropout.training and dropout.p != 0
+    """Whether the module does anything, as far as that is known."""
+    return _dropout_p(dropout) != 0
 
 
 def _eps(norm: nn.Module) -> float | None:
@@ -234,8 +235,12 @@ def _eps(norm: nn.Module) -> float | None:
 
 def _dropout_p(dropout: nn.Module) -> float | None:
     """With what probability the module drops elements; None where it does something else."""
+    if type(dropout) is nn.Identity:
+        return 0.0
+    if type(dropout) is not nn.Dropout:
+        return None
     p = dropout.p if dropout.training else 0.0
-    return p if not p or (type(dropout) is nn.Dropout and p < 1) else None
+    return p if p < 1 else None
 
 
 def _takes(op: str, x: torch.Tensor, norm: nn.Module, dropout: nn.Module, *layers: nn.Module) -> bool:

@@ -140,6 +140,34 @@ def test_a_dropout_of_another_kind_is_called(sublayer, called):
     assert called == []
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_what_stands_in_dropouts_place_is_called_unless_it_does_nothing(sublayer, called, training):
+    class Halves(nn.Module):
+        def forward(self, x):
+            return x / 2
+
+    x = torch.randn(2, 5, 32)
+    sublayer.train(training)
+    for module in sublayer.function.modules():
+        if isinstance(module, (Attention, MixedAttention)):
+            module.dropout = 0.0
+    for dropout, factor, ops_run in ((Halves(), 0.5, 0), (nn.Identity(), 1.0, 1)):
+        sublayer.dropout = dropout.train(training)
+        for grad in (False, True):
+            with torch.set_grad_enabled(grad):
+                want = nn.functional.layer_norm(
+                    x + factor * sublayer.function(x),
+                    (32,),
+                    sublayer.norm.weight,
+                    sublayer.norm.bias,
+                    sublayer.norm.eps,
+                )
+                called.clear()
+                torch.testing.assert_close(sublayer(x), want, atol=3e-6, rtol=3e-6)
+            if not grad:
+                assert len(called) == ops_run
+
+
 def test_whatever_stands_in_a_modules_place_takes_effect(sublayer, called):
     x = torch.randn(2, 5, 32)
     modules = dict(sublayer.named_modules())
