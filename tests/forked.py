@@ -29,7 +29,6 @@ _CONTEXT.set_forkserver_preload(
     ]
 )
 
-
 _LEFT_ALONE = 30  # seconds that a process has to see that the other has failed
 
 

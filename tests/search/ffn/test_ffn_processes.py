@@ -1,4 +1,4 @@
-"""Workers and commands on a study of feed-forward layers that are killed."""
+"""Workers and commands that are killed, and two commands on one study of feed-forward layers."""
 
 import os
 import signal
@@ -27,3 +27,12 @@ def test_killed_workers_and_a_killed_command(commands, ffn_values, ffn_flags):
     assert path in killed and "--genotype" in output
     began = Counter(line[2] for line in command.said() if line[0] == "begins")
     assert all(count == 1 for each, count in began.items() if each not in killed), "none twice without need"
+
+
+def test_two_commands_share_a_study(commands, ffn_values):
+    command = commands(lambda **changes: ffn_values(3, **{"evaluations": 8} | changes), MEASURES)
+    for process in [command.start(together=4), command.start(together=4)]:
+        command.ended(process)
+    began = Counter(line[2] for line in command.said() if line[0] == "begins")
+    assert set(began.values()) == {1} and len(began) == 8
+    assert len({pid for _, pid, _ in command.said()}) == 4, "the workers of both took part"
